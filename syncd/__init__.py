@@ -1,0 +1,14 @@
+"""syncd: pulls customer evidence from where it lives and delivers it to Zentrik, exactly once in effect.
+
+The floor plan. `pull` reads sources, `dispatch` posts, `track` asks what became of it; the ledger is the only
+thing they share. A module imports from the floors below its own, never from above.
+
+    floor 0  words        errors, records, fates, retry, pacing, cron, places
+    floor 1  contracts    fields, dates, logs, mistakes, connector, signals, http_client
+    floor 2  parts        ledger/, zentrik, registry, sandbox/
+    floor 3  verbs        pull, dispatch, track, reconcile, rerun; config (settings, yaml_file, checks), catalogue
+    floor 4  the house    scheduler, preview < app < status, check < screens < demo < cli
+    the shelf             connectors/*, which know `syncd.connector` and nothing else of the house
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,79 @@
+"""The words settings are written in: frozen models, durations like `10m`, secrets that may stand in a file."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import durationpy
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, model_validator
+
+
+def _duration(value: object) -> object:
+    """Read `10m`, `1h30m`, `2s`, `7d`; a bare number is seconds."""
+    if isinstance(value, str):
+        text = value.strip().replace(" ", "")
+        if not text.replace(".", "", 1).isdigit():
+            try:
+                value = durationpy.from_str(text)
+            except (durationpy.DurationError, OverflowError) as error:  # 0.10 lets the latter out
+                raise ValueError(f"{text!r} is not a duration; write for example 30s, 10m, 2h or 7d") from error
+        else:
+            value = float(text)
+    if isinstance(value, bool):
+        raise ValueError("a duration is written like 30s, 10m, 2h or 7d")
+    if isinstance(value, int | float):
+        try:
+            value = timedelta(seconds=value)
+        except (OverflowError, ValueError) as error:
+            raise ValueError("that is no span of time; write for example 30s, 10m, 2h or 7d") from error
+    if isinstance(value, timedelta) and value < timedelta(0):
+        raise ValueError("a duration cannot be negative")
+    return value
+
+
+def duration_text(value: timedelta) -> str:
+    """`timedelta(minutes=10)` as `10m`: the form it is written in."""
+    return str(durationpy.to_str(value, extended=True)) or "0s"
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(duration_text)]
+"""A span of time, written like `30s`, `10m`, `2h` or `7d`."""
+
+
+class Settings(BaseModel):
+    """A frozen group of settings that refuses what it does not know.
+
+    Each field holding a secret has a twin `<field>_file`: the path of a file to read the secret from (its last
+    newline is dropped), as container platforms mount them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        values = dict(given)
+        for name in secret_fields(cls):
+            path = values.pop(f"{name}_file", None)
+            if path is None:
+                continue
+            if values.get(name) is not None:
+                raise ValueError(f"both {name} and {name}_file are given; keep one")
+            try:
+                values[name] = Path(str(path)).read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"{name}_file: cannot read {path}: {error}") from error
+        return values
+
+
+def secret_fields(model: type[BaseModel]) -> list[str]:
+    """The names of a model's fields that hold secrets."""
+    return [
+        name
+        for name, info in model.model_fields.items()
+        if info.annotation is SecretStr or SecretStr in get_args(info.annotation)
+    ]

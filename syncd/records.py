@@ -1,0 +1,125 @@
+"""What a source gives: records, and the checkpoint to go on from after them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeAlias
+
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
+"""Any JSON value."""
+
+Checkpoint: TypeAlias = Mapping[str, Json]
+"""A JSON object that only its connector understands; `{}` the first time."""
+
+KINDS = ("transcript", "support_ticket", "review", "feedback_record", "discovery_report")
+"""What a record can be: the signalType values of the Signals API."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where a person can look at the original."""
+
+    url: str
+    name: str | None = None
+    type: str | None = None
+    primary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who took part: the customer, a speaker, an agent."""
+
+    name: str | None = None
+    email: str | None = None
+    role: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Organisation:
+    """The customer's company, as the source knows it."""
+
+    name: str | None = None
+    domain: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One thing from a source, in the words of the house.
+
+    `id` is the source's own, stable for ever: it becomes `<namespace>:<id>` at Zentrik. `occurred_at` carries its
+    time zone. `attributes` is small JSON worth keeping beside the signal (rating, locale, ticket number). `place` says
+    where a person finds it in the source when there is no url («nps.csv line 17»); it is never sent.
+    """
+
+    id: str
+    kind: str
+    text: str
+    title: str | None = None
+    occurred_at: datetime | None = None
+    url: str | None = None
+    links: tuple[Link, ...] = ()
+    context: str | None = None
+    provider: str | None = None
+    people: tuple[Person, ...] = ()
+    organisation: Organisation | None = None
+    attributes: Mapping[str, Json] = field(default_factory=dict)
+    product_ids: tuple[str, ...] = ()
+    account_id: str | None = None
+    account_ids: tuple[str, ...] = ()
+    account_external_id: str | None = None
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawRecord:
+    """A body already in the words of the Signals API, posted exactly as it stands.
+
+    Its externalId is the body's own; a body without one is known to the ledger as `<namespace>:<id>`.
+    """
+
+    id: str
+    body: Mapping[str, Json]
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """One item of a source that cannot become a record: where it stands, and why not."""
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some records and the checkpoint to resume from **after** them.
+
+    The `yield` that hands a page over is its commit point: when the generator goes on, the page is in the ledger.
+
+    `filtered` counts items passed over on purpose (the operator's `where`). `revisit_at` asks for another look at that
+    instant because something was there that is not ready yet.
+    """
+
+    records: Sequence[Record | RawRecord] = ()
+    checkpoint: Checkpoint = field(default_factory=dict)
+    set_aside: Sequence[SetAside] = ()
+    filtered: int = 0
+    revisit_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The span asked for, `since` included and `until` not, and the instant of asking; all with time zones."""
+
+    now: datetime
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def holds(self, instant: datetime | None) -> bool:
+        """Whether a record of that time belongs; one without a time always does."""
+        if instant is None:
+            return True
+        return not (self.since and instant < self.since) and not (self.until and instant >= self.until)

@@ -1,0 +1,222 @@
+"""From a record to the body that is posted, and the externalId it is known by. The mapping, separate and explicit.
+
+Field names and meanings: Zentrik External REST API, «Create a signal».
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from syncd.connector import Source
+from syncd.dates import UnreadableDate, instant
+from syncd.errors import RecordError
+from syncd.records import KINDS, Json, Link, RawRecord, Record
+
+JSON_TYPE = "application/json"
+LONGEST_ID = 512
+"""An externalId of more characters is refused: ids of that length are a mistake in the mapping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What the ledger keeps of a record: its name at Zentrik, the bytes to post, and a few words for people.
+
+    `body` is UTF-8 JSON, encoded once; `fingerprint` is its sha256. Both stay the same for the same record for ever,
+    so a record that is seen again is known by them.
+    """
+
+    external_id: str
+    body: bytes
+    fingerprint: bytes
+    signal_type: str | None = None
+    name: str | None = None
+    occurred_at: datetime | None = None
+    source_url: str | None = None
+    place: str | None = None
+
+
+def compose(record: Record | RawRecord, source: Source) -> Signal:
+    """The signal a record becomes.
+
+    Raises `RecordError` when it cannot become one: no id or one nobody could look up again, no text, a kind Zentrik
+    does not know, a time without a zone.
+    """
+    match record:
+        case Record():
+            return _typed(record, source)
+        case RawRecord():
+            return _raw(record, source)
+
+
+def _typed(record: Record, source: Source) -> Signal:
+    if not record.id.strip():
+        raise RecordError("it has no id")
+    if not record.text.strip():
+        raise RecordError("it has no text")
+    if record.kind not in KINDS:
+        raise RecordError(f"its type {record.kind!r} is none of {', '.join(KINDS)}")
+    if record.occurred_at is not None and record.occurred_at.tzinfo is None:
+        raise RecordError("its time has no zone")
+    links = _links(record)
+    external_id = f"{source.namespace}:{record.id}"
+    body: dict[str, Json] = {
+        "name": record.title,
+        "text": record.text,
+        "signalType": record.kind,
+        "providerType": record.provider or source.connector.provider,
+        "additionalContext": record.context,
+        "occurredAt": _iso(record.occurred_at),
+        "externalId": external_id,
+        "productIds": [each for each in record.product_ids if each.strip()],
+        "accountId": record.account_id,
+        "accountIds": [each for each in record.account_ids if each.strip()],
+        "accountExternalId": record.account_external_id,
+        "sourceLinks": links,
+        "sourceExternalData": dict(record.attributes),
+    }
+    return _sealed(
+        external_id,
+        {key: value for key, value in body.items() if not _is_empty(value)},
+        signal_type=record.kind,
+        name=record.title,
+        occurred_at=record.occurred_at,
+        source_url=str(links[0]["url"]) if links else None,
+        place=record.place,
+    )
+
+
+def _raw(record: RawRecord, source: Source) -> Signal:
+    return _sealed(
+        _own_id(record.body.get("externalId")) or f"{source.namespace}:{record.id}",
+        record.body,
+        signal_type=_text(record.body.get("signalType")) or _declared_type(record.body),
+        name=_text(record.body.get("name")),
+        occurred_at=_instant_or_none(record.body.get("occurredAt")),
+        place=record.place,
+    )
+
+
+def _sealed(
+    external_id: str,
+    body: Mapping[str, Json],
+    *,
+    signal_type: str | None,
+    name: str | None,
+    occurred_at: datetime | None,
+    source_url: str | None = None,
+    place: str | None = None,
+) -> Signal:
+    if len(external_id) > LONGEST_ID:
+        raise RecordError(f"its externalId has {len(external_id)} characters, more than {LONGEST_ID}")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in external_id):
+        raise RecordError(f"its externalId {external_id!r} holds a control character or half a character")
+    try:
+        written = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_as_dict)
+        encoded = written.encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise RecordError(f"it cannot be written as JSON: {error}") from error
+    return Signal(
+        external_id=external_id,
+        body=encoded,
+        fingerprint=hashlib.sha256(encoded).digest(),
+        signal_type=_for_people(signal_type),
+        name=_for_people(name),
+        occurred_at=occurred_at,
+        source_url=_for_people(source_url),
+        place=_for_people(place),
+    )
+
+
+def _as_dict(value: object) -> dict[str, Json]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} is no JSON value")
+
+
+def _for_people(text: str | None) -> str | None:
+    """The text as every database can keep it (none keeps half a character, PostgreSQL no NUL); None if blank."""
+    if text is None:
+        return None
+    storable = text.replace("\0", "").encode("utf-8", "replace").decode()
+    return storable if storable.strip() else None
+
+
+def _is_empty(value: Json) -> bool:
+    return not value.strip() if isinstance(value, str) else value in (None, [], {})
+
+
+def _own_id(value: Json) -> str | None:
+    """The externalId a raw body carries; one that is neither a text nor a whole number is refused."""
+    match value:
+        case None:
+            return None
+        case str() if not value.strip():
+            return None
+        case bool():
+            raise RecordError(f"its externalId is {value}, not a text")
+        case str() | int():
+            return str(value)
+        case _:
+            raise RecordError(f"its externalId is a {type(value).__name__}, not a text")
+
+
+def _links(record: Record) -> list[dict[str, Json]]:
+    given = list(record.links)
+    if record.url:
+        given.insert(0, Link(record.url, type=record.kind, primary=True))
+    links: list[dict[str, Json]] = []
+    for link in given:
+        if not _is_web_address(link.url):
+            continue
+        shown: dict[str, Json] = {
+            "name": link.name,
+            "url": link.url,
+            "type": link.type,
+            "primary": link.primary,
+        }
+        links.append({key: value for key, value in shown.items() if value and not _is_empty(value)})
+    return links
+
+
+def _is_web_address(url: str) -> bool:
+    """The API takes http and https links; anything else would cost the whole record its place."""
+    try:
+        parts = urlsplit(url)
+        host, _port = parts.hostname, parts.port  # the port is read because a bad one raises
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(host) and not any(map(str.isspace, parts.netloc))
+
+
+def _iso(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError as error:
+        raise RecordError(f"its time {moment.isoformat()} lies outside the calendar in UTC") from error
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z").replace(".000Z", "Z")
+
+
+def _declared_type(body: Mapping[str, Json]) -> str | None:
+    """The signalType a raw body declares for itself under source.external_data."""
+    source = body.get("source")
+    data = source.get("external_data") if isinstance(source, Mapping) else None
+    return _text(data.get("signalType")) if isinstance(data, Mapping) else None
+
+
+def _text(value: Json) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _instant_or_none(value: Json) -> datetime | None:
+    try:
+        return instant(value) if isinstance(value, str) else None
+    except UnreadableDate:
+        return None
