@@ -72,18 +72,14 @@ class Connector(Settings, ABC):
     provider: ClassVar[str]
     """The providerType its signals carry, in the vocabulary of the Signals API (`zendesk`, `g2`, `manual_csv`)."""
 
-    def default_namespace(self, name: str) -> str:
-        """What stands before the colon of an externalId unless the operator says otherwise.
+    def default_namespace(self, name: str) -> str | None:  # noqa: ARG002 - for connectors that have a use for it
+        """What stands before the last colon of an externalId unless the operator says otherwise.
 
-        `name` is the operator's name for this connector. A connector that knows something more lasting (an account, a
-        product) says that instead, so that renaming the entry changes no externalId.
+        `name` is the operator's name for this connector; None means `<type>:<name>`. A connector that knows something
+        more lasting (an account, a product) gives that instead (`zendesk:acme`), so that renaming the entry changes no
+        externalId.
         """
-        return f"{self.type_name()}:{name}"
-
-    @classmethod
-    def type_name(cls) -> str:
-        """The `type:` of this class: the name of its module."""
-        return cls.__module__.rpartition(".")[2]
+        return None
 
     def hosts(self) -> frozenset[str]:
         """The only hosts that are spoken to, and so the only ones that see credentials."""

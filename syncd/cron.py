@@ -44,7 +44,7 @@ def parse(text: str) -> Cron:
         months=_field("month", month, 1, 12, _MONTHS),
         weekdays=tuple(sorted({n % 7 for n in _field("weekday", weekday, 0, 7, _WEEKDAYS)})),
     )
-    if weekday == "*" and not any(cron.days[0] <= _LONGEST[month - 1] for month in cron.months):
+    if len(cron.weekdays) == 7 and not any(cron.days[0] <= _LONGEST[month - 1] for month in cron.months):
         raise ValueError("that day never comes in those months")
     return cron
 

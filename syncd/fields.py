@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -9,18 +10,23 @@ from typing import Annotated, Any, get_args
 import durationpy
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, model_validator
 
+_NUMBER = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
+_SPANS = re.compile(rf"-?(?:{_NUMBER.pattern}(?:ns|us|µs|μs|ms|s|m|h|d|w|mm|y))+", re.ASCII)
+
 
 def _duration(value: object) -> object:
     """Read `10m`, `1h30m`, `2s`, `7d`; a bare number is seconds."""
     if isinstance(value, str):
         text = value.strip().replace(" ", "")
-        if not text.replace(".", "", 1).isdigit():
+        if _NUMBER.fullmatch(text):
+            value = float(text)
+        else:
             try:
+                if not _SPANS.fullmatch(text):
+                    raise durationpy.DurationError  # what it does not know between two spans, durationpy passes over
                 value = durationpy.from_str(text)
             except (durationpy.DurationError, OverflowError) as error:  # 0.10 lets the latter out
                 raise ValueError(f"{text!r} is not a duration; write for example 30s, 10m, 2h or 7d") from error
-        else:
-            value = float(text)
     if isinstance(value, bool):
         raise ValueError("a duration is written like 30s, 10m, 2h or 7d")
     if isinstance(value, int | float):
@@ -35,7 +41,10 @@ def _duration(value: object) -> object:
 
 def duration_text(value: timedelta) -> str:
     """`timedelta(minutes=10)` as `10m`: the form it is written in."""
-    return str(durationpy.to_str(value, extended=True)) or "0s"
+    if not value:
+        return "0s"
+    days, rest = divmod(value, timedelta(days=1))
+    return f"{days}d" if days and not rest else str(durationpy.to_str(value))
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(duration_text)]
@@ -66,7 +75,8 @@ class Settings(BaseModel):
             try:
                 values[name] = Path(str(path)).read_text(encoding="utf-8").rstrip("\r\n")
             except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"{name}_file: cannot read {path}: {error}") from error
+                why = getattr(error, "strerror", None) or error
+                raise ValueError(f"{name}_file: cannot read {path}: {why}") from error
         return values
 
 

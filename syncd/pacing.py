@@ -26,8 +26,8 @@ class Gate:
             self.failures += 1
         self.unwell_since = self.unwell_since or now
         until = now + (after or self.backoff.ceiling(self.failures))
-        self.parked_until = max(until, self.parked_until or until)
-        self.reason, self.asked_to_wait = reason, after is not None
+        if self.parked_until is None or until >= self.parked_until:
+            self.parked_until, self.reason, self.asked_to_wait = until, reason, bool(after)
 
     def clear(self) -> None:
         """Zentrik took something: it is well."""

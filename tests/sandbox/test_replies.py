@@ -99,7 +99,7 @@ async def test_latency_holds_the_signal_back_not_only_the_reply(served: Any) -> 
     sandbox = Sandbox(faults=Faults(latency=0.25, jitter=0.01))
     async with served(sandbox) as http:
         with pytest.raises(httpx.ReadTimeout):
-            await http.post("/signals", json=BODY, timeout=0.02)
+            await http.post("/signals", json=BODY, timeout=httpx.Timeout(5, read=0.02))
         sandbox.faults = Faults()
         assert (await http.get("/signals")).headers["X-Total-Count"] == "0"
         async with asyncio.timeout(5):
