@@ -1,0 +1,222 @@
+"""The settings of the house, each with its default and its limits."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from difflib import get_close_matches
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+
+from syncd import cron
+from syncd.connector import Connector, Source
+from syncd.errors import ConfigError
+from syncd.fields import Duration, Settings, duration_text
+
+_INSTANT = timedelta(milliseconds=10)
+_HOUR = timedelta(hours=1)
+_YEAR = timedelta(days=365)
+_CENTURY = timedelta(days=36_500)
+
+
+def _span(least: timedelta, most: timedelta) -> AfterValidator:
+    def check(value: timedelta) -> timedelta:
+        if value < least:
+            raise ValueError(f"{duration_text(value)} is too short; write {duration_text(least)} or more")
+        if value > most:
+            raise ValueError(f"is too long; write {duration_text(most)} or less")
+        return value
+
+    return AfterValidator(check)
+
+
+def _web_address(text: str) -> str:
+    """An http or https address without its last slash."""
+    try:
+        parts = urlsplit(text.strip())
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if (
+        not usable
+        or parts.username
+        or parts.query
+        or parts.fragment
+        or any(letter.isspace() for letter in text.strip())
+    ):
+        raise ValueError("must be an http or https address with nothing after its path, like https://zentrik.ai/api")
+    return text.strip().rstrip("/")
+
+
+def _api_key(secret: SecretStr | None) -> SecretStr | None:
+    """A key without stray blanks around it, which travels in a header: printable ASCII."""
+    if secret is None:
+        return None
+    key = secret.get_secret_value().strip()
+    if not key:
+        raise ValueError("is empty; make a key in Zentrik under Settings > API keys")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ValueError("holds a character that no key has; was it copied whole, and nothing beside it?")
+    return SecretStr(key)
+
+
+def _cron(text: str | None) -> str | None:
+    if text is not None:
+        cron.parse(text)
+    return text
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        close = get_close_matches(name, available_timezones(), n=1)
+        hint = f"did you mean {close[0]}?" if close else "write for example Europe/Berlin, or UTC"
+        raise ValueError(f"is no time zone of the IANA database; {hint}") from None
+    return name
+
+
+def _namespace(text: str | None) -> str | None:
+    if text is not None and (not text or not text.isprintable() or any(letter.isspace() for letter in text)):
+        raise ValueError("must be letters, digits and signs without spaces, like nps-2026 or zendesk:acme")
+    return text
+
+
+def _since(value: object) -> object:
+    """A date (its midnight) or a date and time, in ISO 8601; UTC unless it carries a zone."""
+    try:
+        match value:
+            case str():
+                moment = datetime.fromisoformat(value.strip())
+            case datetime():
+                moment = value
+            case date():
+                moment = datetime.combine(value, time())
+            case None:
+                return None
+            case _:
+                raise ValueError
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("is no date; write for example 2026-01-31 or 2026-01-31T09:00:00Z") from None
+
+
+Namespace = Annotated[str, AfterValidator(_namespace)]
+
+
+class ZentrikSettings(Settings):
+    """The destination, and how it is spoken to.
+
+    `concurrency` is how many requests are under way at once; `timeout` how long one may take. `ready_timeout` is how
+    long to wait for Zentrik to call itself ready. `max_attempts` posts of one record that Zentrik itself answers with
+    errors, and it is rejected. `poll_interval` is the wait before the first look for an outcome.
+    """
+
+    api_base: Annotated[str, AfterValidator(_web_address)] = "https://zentrik.ai/api"
+    api_key: Annotated[SecretStr | None, AfterValidator(_api_key)] = None
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 16
+    timeout: Annotated[Duration, _span(_INSTANT, _HOUR)] = timedelta(seconds=60)
+    ready_timeout: Annotated[Duration, _span(timedelta(0), _HOUR)] = timedelta(seconds=30)
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 8
+    poll_interval: Annotated[Duration, _span(_INSTANT, _HOUR)] = timedelta(seconds=2)
+
+    def require_key(self) -> SecretStr:
+        """The key. Raises `ConfigError` when none was given."""
+        if self.api_key is None:
+            raise ConfigError(
+                "there is no key for Zentrik; set the variable ZENTRIK_API_KEY, or write zentrik.api_key or "
+                "zentrik.api_key_file in the configuration (keys are made in Zentrik under Settings > API keys)"
+            )
+        return self.api_key
+
+
+class WebSettings(Settings):
+    """Where the status page listens; port 0 takes any free one."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8787
+
+
+class Retention(Settings):
+    """How long to keep what is no longer needed: `bodies` of delivered signals."""
+
+    bodies: Annotated[Duration, _span(timedelta(0), _CENTURY)] = timedelta(days=30)
+
+
+class Entry(Settings):
+    """What the house itself reads of an entry under `connectors`; the rest are the settings of its type.
+
+    Exactly one of `every` and `cron` is set; `timezone` is the one `cron` is read in. `since` is in UTC.
+    """
+
+    type: str
+    every: Annotated[Duration, _span(timedelta(seconds=10), _YEAR)] | None = None
+    cron: Annotated[str | None, AfterValidator(_cron)] = None
+    timezone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
+    since: Annotated[datetime | None, BeforeValidator(_since)] = None
+    namespace: Namespace | None = None
+    enabled: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hourly_unless_told(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("every") is None and given.get("cron") is None:
+            return {**given, "every": timedelta(hours=1)}
+        return given
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Entry:
+        if self.every is not None and self.cron is not None:
+            raise ValueError("both every and cron are given; keep one")
+        return self
+
+
+class ConnectorSettings(Entry):
+    """An entry together with its name and the connector built from it; its namespace is settled."""
+
+    name: str
+    namespace: Namespace
+    connector: Connector
+
+    @property
+    def source(self) -> Source:
+        """The entry as the rest of the house knows it."""
+        return Source(self.name, self.type, self.namespace, self.connector, self.since)
+
+
+def ledger_address(text: str) -> str:
+    """Accept a ledger's address. The text itself stays out of the message: it may hold a password."""
+    sqlite, postgresql = "sqlite:///syncd.db", "postgresql+psycopg://user@host/database"
+    scheme, separator, rest = text.partition("://")
+    family = scheme.partition("+")[0].lower() if separator else ""
+    match family:
+        case "sqlite" if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
+            if ":memory:" in rest or rest.startswith("/?"):
+                raise ValueError(f"a ledger in memory would forget everything; name a file, like {sqlite}")
+        case "sqlite":
+            raise ValueError(f"a SQLite ledger is written with three slashes before its path, like {sqlite}")
+        case "postgresql" if scheme == "postgresql+psycopg":
+            _names_database(text)
+        case "postgresql" | "postgres":
+            raise ValueError(f"instead of {family}:// write postgresql+psycopg://")
+        case "":
+            raise ValueError(f"is not the address of a ledger; write {sqlite} or {postgresql}")
+        case _:
+            raise ValueError(f"the ledger is kept in SQLite or PostgreSQL; write {sqlite} or {postgresql}")
+    return text
+
+
+def _names_database(text: str) -> None:
+    try:
+        parts = urlsplit(text)
+        named = parts.port != 0 and len(parts.path) > 1
+    except ValueError:
+        named = False
+    if not named:
+        raise ValueError("names no database that can be reached; write postgresql+psycopg://user@host/database")
+
+
+Ledger = Annotated[str, AfterValidator(ledger_address)]
+ShutdownTimeout = Annotated[Duration, _span(timedelta(0), _HOUR)]
