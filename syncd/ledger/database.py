@@ -1,0 +1,202 @@
+"""Opening the ledger's database: settings that make a commit last, migrations, and errors in plain words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from syncd.errors import LedgerError, LedgerUnusable
+from syncd.ledger.presence import FilePresence, Presence, SessionPresence
+
+SCHEMA = "0001"
+"""The newest migration this code knows; a test holds it to the folder."""
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATING = 0x73796E63  # the advisory lock that PostgreSQL sessions migrate under, one after the other
+_BUSY_SECONDS = 30
+
+
+class Database:
+    """One ledger's database, SQLite or PostgreSQL, open and of the right schema.
+
+    A SQLite file is created readable by its owner only.
+    """
+
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        """Open it and bring its schema up to date; raises `LedgerUnusable`, without `create` also where none is."""
+        try:
+            self._url = sa.make_url(url)
+            self._engine = sa.create_engine(self._url, **self._engine_options())
+        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+            raise LedgerUnusable(
+                f"ledger: {url.partition('://')[0]}:// cannot be used ({error}). Write sqlite:///syncd.db, or "
+                "postgresql+psycopg://user@host/database with the package syncd[postgresql] installed."
+            ) from error
+        self.place = self._url.render_as_string(hide_password=True)
+        if self._is_sqlite:
+            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
+            self._create_private_file()
+        self._migrate(create)
+
+    @property
+    def engine(self) -> sa.Engine:
+        """For those who watch commits from outside."""
+        return self._engine
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction: all of it is stored when the block ends, or nothing. Raises `LedgerError`."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise LedgerError(f"ledger {self.place}: {_in_words(error)} Nothing of this step was stored.") from error
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A consistent view that holds no writer up. Raises `LedgerError`."""
+        try:
+            with self._engine.connect().execution_options(**self._reading) as connection:
+                yield connection
+        except DBAPIError as error:
+            raise LedgerError(f"ledger {self.place}: {_in_words(error)}") from error
+
+    @staticmethod
+    def open_existing(url: str) -> Database | None:
+        """Open a ledger to read from it; None when there is none there yet. Nothing is created."""
+        address = sa.make_url(url)
+        if address.get_backend_name() == "sqlite" and not Path(address.database or "").exists():
+            return None
+        try:
+            return Database(url, create=False)
+        except _Empty:
+            return None
+
+    def presence(self) -> Presence:
+        """The locks that show which runs on this ledger are alive."""
+        if self._is_sqlite:
+            return FilePresence(Path(self._url.database or "").absolute())
+        return SessionPresence(self._engine)
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self._engine.dispose()
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self._url.get_backend_name() == "sqlite"
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        if self._is_sqlite:
+            return {"syncd_read": True}
+        return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+
+    def _engine_options(self) -> dict[str, Any]:
+        if self._is_sqlite:
+            return {"connect_args": {"timeout": _BUSY_SECONDS, "check_same_thread": False}}
+        return {"pool_pre_ping": True}
+
+    def _create_private_file(self) -> None:
+        path = Path(self._url.database or "")
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise LedgerUnusable(
+                f"ledger {path}: cannot be opened for writing: {error.strerror}. Give `ledger:` a path that this user "
+                "may write, or make the folder."
+            ) from error
+
+    def _migrate(self, create: bool) -> None:
+        try:
+            with self.read() as connection:
+                found = _schema_of(connection)
+            if found is None and not create:
+                raise _Empty(f"ledger {self.place}: there is none yet.")
+            if found != SCHEMA:
+                self._upgrade(found)
+        except LedgerUnusable:
+            self.close()
+            raise
+        except LedgerError as error:
+            self.close()
+            raise LedgerUnusable(str(error)) from error
+
+    def _upgrade(self, found: str | None) -> None:
+        # Imported late: nine starts of ten find the schema up to date and need none of this.
+        from alembic import command
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        if found is not None and found not in known:
+            raise LedgerUnusable(
+                f"ledger {self.place}: was made by a newer syncd (schema {found}; this one knows up to {SCHEMA}). "
+                "Upgrade syncd, or name another ledger. Nothing was changed."
+            )
+        with self.write() as connection:
+            if not self._is_sqlite:  # SQLite lets one process write at a time anyway
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
+            if _schema_of(connection) != SCHEMA:  # another process may have been quicker
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+
+
+class _Empty(LedgerUnusable):
+    """The database is there, and nothing in it yet."""
+
+
+def _schema_of(connection: sa.Connection) -> str | None:
+    """The migration a database stands at; None when it is empty."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        if sa.inspect(connection).get_table_names():
+            raise LedgerUnusable(
+                f"ledger {connection.engine.url.render_as_string(hide_password=True)}: this database holds something "
+                "else (it has tables, none of them syncd's). Name another one."
+            )
+        return None
+    version = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return None if version is None else str(version)
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not guessed by the driver
+    cursor = connection.cursor()
+    for setting in ("synchronous = FULL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.execute("SELECT count(*) = 0 OR sum(name = 'alembic_version') FROM sqlite_master")
+    if cursor.fetchone()[0]:  # somebody else's database is left as it was found
+        cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A writer says so at once: one that begins as a reader may find no way to become a writer.
+    reads = connection.get_execution_options().get("syncd_read", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _in_words(error: DBAPIError) -> str:
+    said = " ".join(str(error.orig).split()).rstrip(".?")
+    match said:
+        case "database or disk is full" | "disk I/O error":
+            advice = "Free some space on its disk and start again."
+        case "database is locked":
+            advice = f"Another process has kept it for {_BUSY_SECONDS} s; see which one, or try again."
+        case "attempt to write a readonly database" | "unable to open database file":
+            advice = "Make the file and its folder writable for this user."
+        case "file is not a database" | "database disk image is malformed":
+            advice = "It is damaged, or not a syncd ledger: restore it from a copy, or name another one."
+        case _:
+            advice = "See that the database is up and that its address and user in `ledger:` are right."
+    return f"{said}. {advice}"

@@ -1,0 +1,265 @@
+"""Every read of the ledger that is for people and their scripts. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from syncd.ledger.tables import State, bodies, connectors, events, runs, set_aside, signals
+from syncd.records import Checkpoint, Json
+
+_IN_BATCHES = {"yield_per": 500}
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRow:
+    """One signal, as the ledger knows it. `source_fingerprint` is that of the record last seen at its source."""
+
+    id: int
+    external_id: str
+    connector: str
+    state: State
+    signal_type: str | None
+    name: str | None
+    public_id: str | None
+    job_id: str | None
+    insight_ids: tuple[str, ...]
+    attempts: int
+    last_error: str | None
+    occurred_at: datetime | None
+    source_url: str | None
+    place: str | None
+    first_seen_at: datetime
+    due_at: datetime | None
+    accepted_at: datetime | None
+    processing_started_at: datetime | None
+    settled_at: datetime | None
+    source_fingerprint: bytes
+
+    def as_json(self) -> dict[str, Json]:
+        """The line that `syncd signals --json` prints."""
+        return {
+            "externalId": self.external_id,
+            "connector": self.connector,
+            "state": self.state,
+            "signalType": self.signal_type,
+            "name": self.name,
+            "publicId": self.public_id,
+            "jobId": self.job_id,
+            "insightIds": list(self.insight_ids),
+            "attempts": self.attempts,
+            "lastError": self.last_error,
+            "occurredAt": iso(self.occurred_at),
+            "sourceUrl": self.source_url,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a signal."""
+
+    at: datetime
+    event: str
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorRow:
+    """How a connector's last run went, and where its reading stands. `run_id` is the run that is reading it."""
+
+    name: str
+    type: str
+    namespace: str
+    checkpoint: Checkpoint
+    run_id: int | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    succeeded_at: datetime | None
+    error_code: str | None
+    error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AsideRow:
+    """An item that could not become a record."""
+
+    connector: str
+    place: str
+    reason: str
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run and its figures; `figures` is None while it runs, and after it died."""
+
+    id: int
+    command: str
+    started_at: datetime
+    finished_at: datetime | None
+    figures: Json
+
+
+def iso(moment: datetime | None) -> str | None:
+    """An instant as scripts get it: ISO 8601 in UTC."""
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+def counts(db: sa.Connection) -> dict[str, dict[State, int]]:
+    """How many signals stand in each state, by connector. Read from an index alone."""
+    rows = db.execute(
+        sa.select(signals.c.connector, signals.c.state, sa.func.count()).group_by(signals.c.connector, signals.c.state)
+    )
+    by_connector: dict[str, dict[State, int]] = {}
+    for connector, state, number in rows:
+        by_connector.setdefault(connector, {})[State(state)] = number
+    return by_connector
+
+
+def run_counts(db: sa.Connection, run: int) -> dict[State, int]:
+    """How many of the signals a run touched stand in each state; every state is there."""
+    found: dict[str, int] = {
+        row.state: row.number
+        for row in db.execute(
+            sa.select(signals.c.state, sa.func.count().label("number"))
+            .where(signals.c.run_id == run)
+            .group_by(signals.c.state)
+        )
+    }
+    return {state: found.get(state, 0) for state in State}
+
+
+def next_due(db: sa.Connection, states: Iterable[State], only: Sequence[str] | None = None) -> datetime | None:
+    """When the next signal in one of these states is due; None when none is waiting."""
+    wanted = sa.select(sa.func.min(signals.c.due_at, type_=signals.c.due_at.type)).where(
+        signals.c.state.in_(list(states)), signals.c.due_at.is_not(None)
+    )
+    if only is not None:
+        wanted = wanted.where(signals.c.connector.in_(only))
+    soonest: datetime | None = db.scalar(wanted)
+    return soonest
+
+
+def waiting_since(db: sa.Connection) -> dict[str, datetime]:
+    """By connector, since when its oldest signal has waited to be accepted by Zentrik."""
+    rows = db.execute(
+        sa.select(signals.c.connector, sa.func.min(signals.c.first_seen_at, type_=signals.c.first_seen_at.type))
+        .where(signals.c.state.in_([State.QUEUED, State.SENDING, State.UNKNOWN]))
+        .group_by(signals.c.connector)
+    )
+    return {connector: since for connector, since in rows if since is not None}
+
+
+def find(
+    db: sa.Connection,
+    *,
+    states: Sequence[State] = (),
+    connector: str | None = None,
+    external_ids: Sequence[str] = (),
+    run: int | None = None,
+    limit: int | None = None,
+) -> Iterator[SignalRow]:
+    """Signals, newest first, a batch at a time: a ledger of a million rows is not held in memory."""
+    chosen = sa.select(*_SIGNAL).order_by(signals.c.id.desc())
+    if states:
+        chosen = chosen.where(signals.c.state.in_([str(state) for state in states]))
+    if connector is not None:
+        chosen = chosen.where(signals.c.connector == connector)
+    if external_ids:
+        chosen = chosen.where(signals.c.external_id.in_(external_ids))
+    if run is not None:
+        chosen = chosen.where(signals.c.run_id == run)
+    if limit is not None:
+        chosen = chosen.limit(limit)
+    with db.execute(chosen, execution_options=_IN_BATCHES) as rows:  # closed also when the reader stops early
+        for row in rows:
+            yield _signal(row)
+
+
+def known(db: sa.Connection, external_ids: Sequence[str]) -> dict[str, SignalRow]:
+    """Those of the externalIds that the ledger has."""
+    found: dict[str, SignalRow] = {}
+    for start in range(0, len(external_ids), 500):
+        some = external_ids[start : start + 500]
+        rows = db.execute(sa.select(*_SIGNAL).where(signals.c.external_id.in_(some)))
+        found.update((row.external_id, _signal(row)) for row in rows)
+    return found
+
+
+def named(db: sa.Connection, name: str) -> SignalRow | None:
+    """The signal with that externalId, or that publicId."""
+    row = db.execute(
+        sa.select(*_SIGNAL)
+        .where(sa.or_(signals.c.external_id == name, signals.c.public_id == name))
+        .order_by(signals.c.external_id != name)
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else _signal(row)
+
+
+def history(db: sa.Connection, signal: SignalRow) -> list[Event]:
+    """What happened to a signal, oldest first, from the moment it was seen."""
+    rows = db.execute(
+        sa.select(events.c.at, events.c.event, events.c.detail)
+        .where(events.c.signal_id == signal.id)
+        .order_by(events.c.id)
+    )
+    first = Event(signal.first_seen_at, "queued", f"from {signal.place}" if signal.place else None)
+    return [first, *(Event(row.at, row.event, row.detail) for row in rows)]
+
+
+def body(db: sa.Connection, signal: SignalRow) -> bytes | None:
+    """The body that is posted, as long as it is kept."""
+    return db.scalar(sa.select(bodies.c.body).where(bodies.c.signal_id == signal.id))
+
+
+def connector_rows(db: sa.Connection) -> dict[str, ConnectorRow]:
+    """Every connector that has run, by name."""
+    columns = [connectors.c[name] for name in ConnectorRow.__slots__]
+    return {row.name: ConnectorRow(*row) for row in db.execute(sa.select(*columns).order_by(connectors.c.name))}
+
+
+def aside(db: sa.Connection, connector: str | None = None, run: int | None = None) -> Iterator[AsideRow]:
+    """Items that could not become records, newest first."""
+    chosen = sa.select(set_aside.c.connector, set_aside.c.place, set_aside.c.reason, set_aside.c.seen_at)
+    if connector is not None:
+        chosen = chosen.where(set_aside.c.connector == connector)
+    if run is not None:
+        chosen = chosen.where(set_aside.c.run_id == run)
+    chosen = chosen.order_by(set_aside.c.seen_at.desc(), set_aside.c.connector, set_aside.c.place)
+    with db.execute(chosen, execution_options=_IN_BATCHES) as rows:
+        for row in rows:
+            yield AsideRow(*row)
+
+
+def aside_counts(db: sa.Connection) -> dict[str, int]:
+    """How many items of each connector are set aside."""
+    rows = db.execute(sa.select(set_aside.c.connector, sa.func.count()).group_by(set_aside.c.connector))
+    return {row[0]: row[1] for row in rows}
+
+
+def last_runs(db: sa.Connection, limit: int = 10) -> list[RunRow]:
+    """The latest runs, newest first."""
+    rows = db.execute(
+        sa.select(runs.c.id, runs.c.command, runs.c.started_at, runs.c.finished_at, runs.c.figures)
+        .order_by(runs.c.id.desc())
+        .limit(limit)
+    )
+    return [RunRow(*row) for row in rows]
+
+
+def _signal(row: sa.Row[Any]) -> SignalRow:
+    values = row._asdict()
+    values["state"] = State(values["state"])
+    values["insight_ids"] = tuple(values["insight_ids"] or ())
+    return SignalRow(**values)
+
+
+_SIGNAL = [
+    *(signals.c[name] for name in SignalRow.__slots__[:-1]),
+    sa.func.coalesce(signals.c.source_fingerprint, signals.c.fingerprint).label("source_fingerprint"),
+]

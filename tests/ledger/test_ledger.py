@@ -1,0 +1,381 @@
+"""The ledger's writes, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from syncd.errors import LedgerError
+from syncd.fates import Accepted, Blocked, Failed, Gone, Later, Processed, Refused, Unknown, Unsettled, Verdict
+from syncd.ledger import Answer, Claimed, Database, Ledger, Look, Sighting, State, report
+from syncd.ledger.ledger import AlreadyReading
+from syncd.records import SetAside
+from syncd.signals import Signal
+from tests.conftest import Clock, signal, source
+
+SOURCE = source()
+
+
+async def begun(ledger: Ledger, clock: Clock) -> int:
+    """A run that is reading SOURCE."""
+    run = await ledger.start_run("test", clock())
+    await ledger.start_pull(SOURCE, run, clock())
+    return run
+
+
+async def stored(ledger: Ledger, clock: Clock, *page: Signal) -> int:
+    """A run that has stored that page."""
+    run = await begun(ledger, clock)
+    await ledger.record_page(SOURCE, page, [], {"page": 1}, run, clock())
+    return run
+
+
+async def claimed(ledger: Ledger, clock: Clock, *page: Signal) -> tuple[int, list[Claimed]]:
+    """A run that has stored that page and is posting all of it."""
+    run = await stored(ledger, clock, *page)
+    return run, await ledger.exchange([], 100, run, clock())
+
+
+async def answered(ledger: Ledger, clock: Clock, verdict: Verdict, after: float | None = 0) -> report.SignalRow:
+    """The one signal of a ledger after that verdict, due again `after` seconds."""
+    run, [taken] = await claimed(ledger, clock, signal(1))
+    due_at = None if after is None else clock() + timedelta(seconds=after)
+    await ledger.exchange([Answer(taken, verdict, clock(), due_at)], 0, run, clock())
+    await ledger.finish_pull(SOURCE, run, None, clock())
+    return await the_row(ledger)
+
+
+async def the_row(ledger: Ledger, number: int = 1) -> report.SignalRow:
+    row = await ledger.ask(report.named, f"listed:reviews:r-{number}")
+    assert row is not None
+    return row
+
+
+async def told(ledger: Ledger, number: int = 1) -> list[str]:
+    """The history of a signal, as the names of its events."""
+    row = await the_row(ledger, number)
+    return [event.event for event in await ledger.ask(report.history, row)]
+
+
+class TestRecordPage:
+    async def test_a_page_is_queued_together_with_its_checkpoint(self, ledger: Ledger, clock: Clock) -> None:
+        """A page is in the ledger with the checkpoint after it, so reading goes on from there and nowhere else."""
+        run = await begun(ledger, clock)
+        tally = await ledger.record_page(SOURCE, [signal(1), signal(2)], [], {"page": 1}, run, clock())
+        assert (tally.new, tally.changed, tally.unchanged) == (2, 0, 0)
+        assert await ledger.start_pull(SOURCE, run, clock()) == {"page": 1}
+        assert await ledger.ask(report.run_counts, run) == dict.fromkeys(State, 0) | {State.QUEUED: 2}
+
+    async def test_a_page_that_cannot_be_stored_leaves_its_checkpoint_where_it_was(
+        self, ledger: Ledger, clock: Clock
+    ) -> None:
+        """A page whose commit fails is asked for again: neither a row nor the checkpoint of it was kept."""
+        run = await stored(ledger, clock, signal(1))
+        nameless = replace(signal(3), fingerprint=None)  # type: ignore[arg-type] - what the database refuses
+        with pytest.raises(LedgerError, match="Nothing of this step was stored"):
+            await ledger.record_page(SOURCE, [signal(2), nameless], [], {"page": 2}, run, clock())
+        assert await ledger.start_pull(SOURCE, run, clock()) == {"page": 1}
+        assert await ledger.ask(report.named, "listed:reviews:r-2") is None
+
+    async def test_a_record_seen_before_is_unchanged(self, ledger: Ledger, clock: Clock) -> None:
+        """An overlap between two readings queues nothing a second time."""
+        run = await stored(ledger, clock, signal(1), signal(2))
+        tally = await ledger.record_page(SOURCE, [signal(2), signal(3)], [], {"page": 2}, run, clock())
+        assert (tally.new, tally.unchanged) == (1, 1)
+        assert len(await ledger.ask(lambda db: list(report.find(db)))) == 3
+
+    async def test_a_record_twice_on_a_page_is_one_signal(self, ledger: Ledger, clock: Clock) -> None:
+        """A source that repeats itself within a page is counted truly and posted once."""
+        run = await begun(ledger, clock)
+        tally = await ledger.record_page(SOURCE, [signal(1), signal(1), signal(1, "Other")], [], {}, run, clock())
+        assert (tally.new, tally.changed, tally.unchanged) == (1, 1, 1)
+        assert len(await ledger.exchange([], 10, run, clock())) == 1
+
+    async def test_more_records_than_one_question_can_name_are_all_recognised(
+        self, ledger: Ledger, clock: Clock
+    ) -> None:
+        """A page larger than the databases' limits on one statement is stored, and known again, whole."""
+        page = [signal(number) for number in range(1203)]
+        run = await stored(ledger, clock, *page)
+        tally = await ledger.record_page(SOURCE, page, [], {}, run, clock())
+        assert (tally.new, tally.unchanged) == (0, 1203)
+
+    async def test_a_changed_record_replaces_one_that_was_not_sent_yet(self, ledger: Ledger, clock: Clock) -> None:
+        """Zentrik gets the latest text of a record that was edited while it waited."""
+        run = await stored(ledger, clock, signal(1))
+        tally = await ledger.record_page(SOURCE, [signal(1, "Mended.")], [], {}, run, clock())
+        assert tally.changed == 1
+        [taken] = await ledger.exchange([], 10, run, clock())
+        assert taken.body == signal(1, "Mended.").body
+
+    async def test_a_changed_record_brings_a_rejected_one_back(self, ledger: Ledger, clock: Clock) -> None:
+        """A record mended at its source after a refusal is posted without anybody asking."""
+        assert (await answered(ledger, clock, Refused("422: text is too long"), None)).state is State.REJECTED
+        run = await stored(ledger, clock, signal(1, "Short."))
+        [taken] = await ledger.exchange([], 10, run, clock())
+        assert (taken.body, taken.attempt) == (signal(1, "Short.").body, 2)
+
+    async def test_a_change_to_a_sent_record_is_counted_once(self, ledger: Ledger, clock: Clock) -> None:
+        """A record edited after it was sent is noted in its history, and neither posted nor counted again and again."""
+        await answered(ledger, clock, Accepted("SIGNAL-1"))
+        run = await stored(ledger, clock, signal(1, "Edited."))
+        again = await ledger.record_page(SOURCE, [signal(1, "Edited.")], [], {}, run, clock())
+        assert (again.changed, again.unchanged) == (0, 1)
+        back = await ledger.record_page(SOURCE, [signal(1)], [], {}, run, clock())
+        assert back.changed == 1
+        assert (await the_row(ledger)).state is State.PROCESSING
+        assert (await told(ledger)).count("changed") == 2
+
+    async def test_what_was_set_aside_leaves_the_list_when_it_is_mended(self, ledger: Ledger, clock: Clock) -> None:
+        """The list of rows to mend shrinks as they are mended."""
+        run = await begun(ledger, clock)
+        broken = [SetAside("nps.csv:2", "no text"), SetAside("nps.csv:3", "no text"), SetAside("nps.csv:3", "no date")]
+        await ledger.record_page(SOURCE, [], broken, {}, run, clock())
+        assert {row.reason for row in await ledger.ask(lambda db: list(report.aside(db)))} == {"no text", "no date"}
+        mended = Signal("listed:reviews:r-9", b"{}", b"f", place="nps.csv:2")
+        await ledger.record_page(SOURCE, [mended], [], {}, run, clock())
+        [left] = await ledger.ask(lambda db: list(report.aside(db)))
+        assert (left.place, left.reason) == ("nps.csv:3", "no date")
+
+
+class TestReading:
+    async def test_two_runs_do_not_read_one_connector_at_once(
+        self, ledger: Ledger, ledger_url: str, clock: Clock
+    ) -> None:
+        """While one syncd reads a connector, another one is told so instead of doing the same work."""
+        await begun(ledger, clock)
+        other = Ledger(Database(ledger_url))
+        run = await other.start_run("test", clock())
+        with pytest.raises(AlreadyReading):
+            await other.start_pull(SOURCE, run, clock())
+        other.close()
+
+    async def test_a_dead_run_is_taken_over_from_and_cannot_store_any_more(
+        self, ledger: Ledger, ledger_url: str, clock: Clock
+    ) -> None:
+        """A killed syncd blocks nobody, and if it was only frozen, its late page does not move the checkpoint back."""
+        frozen = await stored(ledger, clock, signal(1))
+        ledger._presence.release()  # as the operating system does for a process that is gone
+        other = Ledger(Database(ledger_url))
+        run = await other.start_run("test", clock())
+        assert await other.start_pull(SOURCE, run, clock()) == {"page": 1}
+        with pytest.raises(AlreadyReading):
+            await ledger.record_page(SOURCE, [signal(2)], [], {"page": 9}, frozen, clock())
+        assert await other.ask(report.named, "listed:reviews:r-2") is None
+        other.close()
+
+
+class TestExchange:
+    async def test_a_claimed_signal_is_sending_before_it_is_handed_out(self, ledger: Ledger, clock: Clock) -> None:
+        """No socket opens for a signal that the ledger does not know to be under way."""
+        _, [taken] = await claimed(ledger, clock, signal(1))
+        row = await the_row(ledger)
+        assert (row.state, row.attempts, taken.attempt) == (State.SENDING, 1, 1)
+        assert taken.body == signal(1).body
+
+    async def test_a_signal_is_claimed_once(self, ledger: Ledger, ledger_url: str, clock: Clock) -> None:
+        """Two processes on one ledger never post the same signal."""
+        run = await stored(ledger, clock, *(signal(number) for number in range(40)))
+        other = Ledger(Database(ledger_url))
+        lots = await asyncio.gather(
+            *(each.exchange([], 7, run, clock()) for each in (ledger, other, ledger, other, ledger, other))
+        )
+        ids = [taken.id for lot in lots for taken in lot]
+        assert len(ids) == len(set(ids)) == 40
+        other.close()
+
+    async def test_signals_are_claimed_in_the_order_they_came(self, ledger: Ledger, clock: Clock) -> None:
+        """What was read first is posted first."""
+        _, lot = await claimed(ledger, clock, *(signal(number) for number in range(5)))
+        assert [taken.external_id[-1] for taken in lot] == ["0", "1", "2", "3", "4"]
+
+    async def test_only_the_connectors_asked_for_are_claimed(self, ledger: Ledger, clock: Clock) -> None:
+        """`run-once NAME` posts nothing of another connector."""
+        run = await stored(ledger, clock, signal(1))
+        assert await ledger.exchange([], 10, run, clock(), ["tickets"]) == []
+        assert len(await ledger.exchange([], 10, run, clock(), ["reviews"])) == 1
+
+    @pytest.mark.parametrize(
+        ("verdict", "state", "error"),
+        [
+            (Accepted("SIGNAL-7", "job-1"), State.PROCESSING, None),
+            (Later("429: slow down", parks=True), State.QUEUED, "429: slow down"),
+            (Refused("422: no text"), State.REJECTED, "422: no text"),
+            (Unknown("no answer in time"), State.UNKNOWN, "no answer in time"),
+            (Blocked("401: no such key"), State.QUEUED, "401: no such key"),
+        ],
+    )
+    async def test_each_verdict_moves_the_signal_where_it_says(
+        self, ledger: Ledger, clock: Clock, verdict: Verdict, state: State, error: str | None
+    ) -> None:
+        """What Zentrik answered decides where a signal stands, and its reason is kept in words."""
+        row = await answered(ledger, clock, verdict)
+        assert (row.state, row.last_error) == (state, error)
+        if isinstance(verdict, Accepted):
+            assert (row.public_id, row.job_id, row.accepted_at) == ("SIGNAL-7", "job-1", clock())
+
+    async def test_a_postponed_signal_is_not_claimed_before_its_time(self, ledger: Ledger, clock: Clock) -> None:
+        """Retry-After is kept to the second."""
+        await answered(ledger, clock, Later("503", timedelta(seconds=60)), after=60)
+        run = await ledger.start_run("test", clock())
+        clock.move(59.9)
+        assert await ledger.exchange([], 10, run, clock()) == []
+        clock.move(0.1)
+        assert len(await ledger.exchange([], 10, run, clock())) == 1
+
+    async def test_a_verdict_on_an_earlier_attempt_changes_nothing(self, ledger: Ledger, clock: Clock) -> None:
+        """An answer that comes after its signal was claimed anew cannot overwrite where it stands now."""
+        run, [first] = await claimed(ledger, clock, signal(1))
+        await ledger.exchange([Answer(first, Later("408"), clock(), clock())], 0, run, clock())
+        [second] = await ledger.exchange([], 1, run, clock())
+        await ledger.exchange([Answer(first, Refused("late"), clock())], 0, run, clock())
+        assert (await the_row(ledger)).state is State.SENDING
+        assert second.attempt == 2
+
+    async def test_failures_count_what_is_the_records_own(self, ledger: Ledger, clock: Clock) -> None:
+        """A record is not given up on for Zentrik's own trouble, and starts afresh once it was taken."""
+        run, [taken] = await claimed(ledger, clock, signal(1))
+        for verdict, failures in (
+            (Later("429", parks=True), 0),
+            (Later("408"), 1),
+            (Blocked("401"), 1),
+            (Unknown("x"), 2),
+        ):
+            await ledger.exchange([Answer(taken, verdict, clock(), clock())], 0, run, clock())
+            if isinstance(verdict, Unknown):
+                await ledger.settle_unknowns([Sighting(taken.id, taken.attempt, None, clock())], run, clock())
+            [taken] = await ledger.exchange([], 1, run, clock())
+            assert taken.failures == failures
+
+
+class TestSuspectUnfinished:
+    async def test_what_a_dead_run_was_posting_becomes_unknown(
+        self, ledger: Ledger, ledger_url: str, clock: Clock
+    ) -> None:
+        """After a crash nothing is posted again that Zentrik may already have."""
+        await claimed(ledger, clock, signal(1), signal(2))
+        ledger._presence.release()
+        other = Ledger(Database(ledger_url))
+        assert await other.suspect_unfinished(clock()) == 2
+        assert {row.state for row in await other.ask(lambda db: list(report.find(db)))} == {State.UNKNOWN}
+        other.close()
+
+    async def test_what_a_living_run_is_posting_is_left_to_it(
+        self, ledger: Ledger, ledger_url: str, clock: Clock
+    ) -> None:
+        """A second syncd that starts while the first one posts takes nothing out of its hands."""
+        await claimed(ledger, clock, signal(1))
+        other = Ledger(Database(ledger_url))
+        await other.start_run("test", clock())
+        assert await other.suspect_unfinished(clock()) == 0
+        other.close()
+
+
+class TestUnknown:
+    @pytest.mark.parametrize(
+        ("found", "state", "event"),
+        [(Accepted("SIGNAL-3", "job-3"), State.PROCESSING, "found"), (None, State.QUEUED, "not found")],
+    )
+    async def test_looking_settles_it(
+        self, ledger: Ledger, clock: Clock, found: Accepted | None, state: State, event: str
+    ) -> None:
+        """A signal found at Zentrik is followed to its outcome; one that is not there is posted again."""
+        await answered(ledger, clock, Unknown("reset"))
+        [(id_, external_id, attempt, body)] = await ledger.unknowns(10, clock())
+        assert (external_id, body) == ("listed:reviews:r-1", signal(1).body)
+        await ledger.settle_unknowns([Sighting(id_, attempt, found, clock())], None, clock())
+        row = await the_row(ledger)
+        assert (row.state, row.public_id) == (state, found and found.public_id)
+        assert event in await told(ledger)
+
+    async def test_one_that_cannot_be_looked_for_rests(self, ledger: Ledger, clock: Clock) -> None:
+        """A body without an externalId is left for a person, with the reason, and asked about no more."""
+        row = await answered(ledger, clock, Unknown("reset"))
+        await ledger.leave_unknown([row.id], "no name")
+        clock.move(1e6)
+        assert await ledger.unknowns(10, clock()) == []
+        assert (await the_row(ledger)).last_error == "no name"
+
+
+class TestLooks:
+    async def test_an_outcome_is_kept_with_its_insights_and_times(self, ledger: Ledger, clock: Clock) -> None:
+        """What Zentrik made of a record can be read from the ledger alone."""
+        await answered(ledger, clock, Accepted("SIGNAL-1", "job-1"))
+        run = await ledger.start_run("test", clock())
+        [waiting] = await ledger.awaited(10, clock())
+        ended = clock() + timedelta(seconds=3)
+        outcome = Processed(("i-1", "i-2"), "job-2", clock(), ended)
+        await ledger.record_looks([Look(waiting, outcome, clock())], run)
+        row = await the_row(ledger)
+        assert (row.state, row.insight_ids, row.job_id) == (State.PROCESSED, ("i-1", "i-2"), "job-2")
+        assert (row.processing_started_at, row.settled_at, row.due_at) == (clock(), ended, None)
+        assert await ledger.ask(report.run_counts, run) == dict.fromkeys(State, 0) | {State.PROCESSED: 1}
+
+    @pytest.mark.parametrize("outcome", [Failed("The text is empty."), Gone()])
+    async def test_a_failure_is_kept_in_zentriks_words(
+        self, ledger: Ledger, clock: Clock, outcome: Failed | Gone
+    ) -> None:
+        """Why processing failed is known without asking again; the job that failed is not forgotten."""
+        await answered(ledger, clock, Accepted("SIGNAL-1", "job-1"))
+        run = await ledger.start_run("test", clock())
+        [waiting] = await ledger.awaited(10, clock())
+        await ledger.record_looks([Look(waiting, outcome, clock())], run)
+        row = await the_row(ledger)
+        assert (row.state, row.job_id, row.insight_ids) == (State.FAILED, "job-1", ())
+        assert row.last_error == (
+            outcome.reason if isinstance(outcome, Failed) else "Zentrik no longer has this signal (404)"
+        )
+
+    async def test_an_unsettled_one_is_asked_about_again_when_due(self, ledger: Ledger, clock: Clock) -> None:
+        """A signal still being processed is not forgotten, and not asked about too soon."""
+        await answered(ledger, clock, Accepted("SIGNAL-1"))
+        run = await ledger.start_run("test", clock())
+        [waiting] = await ledger.awaited(10, clock())
+        await ledger.record_looks([Look(waiting, Unsettled(), clock(), clock() + timedelta(seconds=5))], run)
+        assert await ledger.awaited(10, clock()) == []
+        clock.move(5)
+        [again] = await ledger.awaited(10, clock())
+        assert again.looks == 1
+
+
+class TestOperators:
+    async def test_a_rejected_signal_is_queued_again(self, ledger: Ledger, clock: Clock) -> None:
+        """`syncd retry` posts a rejected record once more, its tries counted afresh."""
+        row = await answered(ledger, clock, Refused("422"), None)
+        run = await ledger.start_run("test", clock())
+        assert await ledger.requeue([row.id], State.REJECTED, run, clock()) == 1
+        [taken] = await ledger.exchange([], 10, run, clock())
+        assert (taken.attempt, taken.failures) == (2, 0)
+
+    async def test_a_delivered_signal_is_never_queued_again(self, ledger: Ledger, clock: Clock) -> None:
+        """No command can post a record a second time that Zentrik has."""
+        row = await answered(ledger, clock, Accepted("SIGNAL-1"))
+        run = await ledger.start_run("test", clock())
+        assert await ledger.requeue([row.id], State.REJECTED, run, clock()) == 0
+        assert await ledger.exchange([], 10, run, clock()) == []
+
+    async def test_a_failed_signal_is_awaited_again_under_its_new_job(self, ledger: Ledger, clock: Clock) -> None:
+        """A failed processing that is run again keeps its publicId and its history."""
+        row = await answered(ledger, clock, Accepted("SIGNAL-1", "job-1"))
+        run = await ledger.start_run("test", clock())
+        [waiting] = await ledger.awaited(10, clock())
+        await ledger.record_looks([Look(waiting, Failed("out of memory"), clock())], run)
+        assert await ledger.reprocess({row.id: "job-2"}, run, clock()) == 1
+        row = await the_row(ledger)
+        assert (row.state, row.public_id, row.job_id, row.last_error) == (State.PROCESSING, "SIGNAL-1", "job-2", None)
+        assert await told(ledger) == ["queued", "accepted", "failed", "retried"]
+
+    async def test_texts_are_dropped_after_their_time_and_rows_stay(self, ledger: Ledger, clock: Clock) -> None:
+        """Customers' words leave this machine when the operator says so, and are still not imported again."""
+        await answered(ledger, clock, Accepted("SIGNAL-1"))
+        run = await ledger.start_run("test", clock())
+        [waiting] = await ledger.awaited(10, clock())
+        await ledger.record_looks([Look(waiting, Processed(ended_at=clock()), clock())], run)
+        assert await ledger.purge_bodies(clock()) == 0
+        assert await ledger.purge_bodies(clock() + timedelta(seconds=1)) == 1
+        assert await ledger.ask(report.body, await the_row(ledger)) is None
+        await ledger.start_pull(SOURCE, run, clock())
+        assert (await ledger.record_page(SOURCE, [signal(1)], [], {}, run, clock())).unchanged == 1
