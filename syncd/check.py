@@ -1,0 +1,70 @@
+"""Check: see with one cheap call each that the sources can be read and Zentrik takes our key."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+
+from syncd import __version__, http_client
+from syncd.app import utc_now
+from syncd.config import Config
+from syncd.connector import Source
+from syncd.errors import DestinationError
+from syncd.ledger import Database, report
+from syncd.pull import explain
+from syncd.zentrik import Zentrik
+
+
+async def check(config: Config, sources: Sequence[Source]) -> tuple[list[tuple[str, bool, str]], int]:
+    """What was found, by name, and the exit code: 3 for Zentrik's trouble, 1 for a source's, else 0."""
+    results = [await _source(source) for source in sources]
+    results += _namespaces(config, sources)
+    destination = await _destination(config)
+    code = 3 if not destination[1] else 1 if not all(well for _, well, _ in results) else 0
+    return [*results, destination], code
+
+
+async def _source(source: Source) -> tuple[str, bool, str]:
+    patience = timedelta(seconds=10)
+    lent = http_client.lend(source.connector, clock=utc_now, sleep=asyncio.sleep, draw=random.random, patience=patience)
+    try:
+        async with lent as http:
+            return source.name, True, await source.connector.check(http)
+    except Exception as error:  # noqa: BLE001 - whatever a connector does, the others are checked too
+        code, message = explain(error, source)
+        return source.name, False, f"[{code}] {message}"
+
+
+def _namespaces(config: Config, sources: Sequence[Source]) -> list[tuple[str, bool, str]]:
+    """Namespaces that differ from those of earlier runs: every record would count as a new one."""
+    ledger = Database.open_existing(config.ledger)
+    if ledger is None:
+        return []
+    try:
+        with ledger.read() as db:
+            rows = report.connector_rows(db)
+    finally:
+        ledger.close()
+    return [
+        (
+            source.name,
+            False,
+            f"its namespace was {rows[source.name].namespace} and is now {source.namespace}: every record would be "
+            f"posted again under a new externalId. To keep them: namespace: {rows[source.name].namespace}",
+        )
+        for source in sources
+        if source.name in rows and rows[source.name].namespace != source.namespace
+    ]
+
+
+async def _destination(config: Config) -> tuple[str, bool, str]:
+    base = config.zentrik.api_base
+    key = config.zentrik.require_key().get_secret_value()
+    async with Zentrik(base, key, timeout=timedelta(seconds=10), user_agent=f"syncd/{__version__}") as zentrik:
+        try:
+            await zentrik.wait_until_ready(timedelta(0))
+        except DestinationError as error:
+            return "zentrik", False, str(error)
+    return "zentrik", True, f"{base} is ready and takes the key"

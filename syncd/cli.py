@@ -1,0 +1,525 @@
+"""The commands, thin: read what was asked, call, print.
+
+Only what every command needs is imported up here; each command imports its own parts, so that `syncd --help` is quick.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from syncd import __version__
+from syncd.errors import ConfigError, SyncdError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from syncd.app import House
+    from syncd.config import Config
+    from syncd.connector import Source
+    from syncd.ledger import Database
+    from syncd.pull import Span
+
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """Turns the errors syncd has words for into one message and their exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SyncdError as error:
+            from syncd.logs import redact
+
+            click.echo(f"syncd: {redact(str(error))}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """In the order of the file, which is the order of use."""
+        return list(self.commands)
+
+
+def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """A date or a date and time; UTC unless it says otherwise."""
+    from syncd.dates import UnreadableDate, instant
+
+    try:
+        return None if value is None else instant(value)
+    except UnreadableDate as error:
+        hint = "write for example 2026-01-31 or 2026-01-31T09:00:00Z"
+        raise click.BadParameter(f"{value!r} is not a date; {hint}", ctx, param) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "path",
+    default="config.yaml",
+    envvar="SYNCD_CONFIG",
+    show_default=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The configuration (or SYNCD_CONFIG).",
+)
+@click.option("-v", "--verbose", count=True, help="Log more; twice for everything.")
+@click.version_option(__version__, prog_name="syncd")
+@click.pass_context
+def cli(ctx: click.Context, path: Path, verbose: int) -> None:
+    """Pull customer evidence from where it lives, and deliver it to Zentrik, once."""
+    ctx.obj = {"path": path, "verbose": verbose}
+
+
+@cli.command()
+@click.option(
+    "--keep", type=click.Path(path_type=Path, file_okay=False), help="Keep everything in this folder, to look into."
+)
+@click.pass_context
+def demo(ctx: click.Context, keep: Path | None) -> None:
+    """Show the whole of it, with sample data and an imitation of Zentrik. Needs no key."""
+    from syncd.demo import run_demo
+
+    _log(ctx, "ERROR")
+    ctx.exit(run_demo(_console(), keep))
+
+
+@cli.command()
+@click.argument("path", default="config.yaml", type=click.Path(path_type=Path, dir_okay=False))
+def init(path: Path) -> None:
+    """Write a commented configuration to PATH (config.yaml)."""
+    from syncd.config import example
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(example())
+    except FileExistsError as error:
+        raise ConfigError(f"{path} is there already; name another path, or move it away") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+    click.echo(f"Wrote {path}. Next: set ZENTRIK_API_KEY, look through the file, then run `syncd check`.")
+
+
+@cli.command()
+@click.argument("names", nargs=-1)
+@click.pass_context
+def check(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Check the configuration, the sources (or only NAMES), and Zentrik's key."""
+    from syncd import check as checking
+    from syncd import screens
+
+    config = _config(ctx)
+    config.zentrik.require_key()
+    results, code = asyncio.run(checking.check(config, _sources(config, names)))
+    _console().print(screens.checks(results))
+    ctx.exit(code)
+
+
+@cli.command()
+@click.pass_context
+def run(ctx: click.Context) -> None:
+    """Run for ever: every connector at its times, until a SIGTERM."""
+    from syncd.app import open_house
+
+    config = _config(ctx, level="INFO")
+
+    async def forever() -> int:
+        async with open_house(config, "run") as house:
+            stopped_by = _stop_on_signal(house)
+            await house.run_for_ever()
+        return INTERRUPTED if signal.SIGINT in stopped_by else 0
+
+    ctx.exit(_run(forever))
+
+
+@cli.command("run-once")
+@click.argument("names", nargs=-1)
+@click.option(
+    "--since", metavar="TIME", callback=_moment, help="Only records from this time on; leaves the checkpoint alone."
+)
+@click.option(
+    "--until", metavar="TIME", callback=_moment, help="Only records before this time; leaves the checkpoint alone."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many records from each connector.")
+@click.option("--dry-run", is_flag=True, help="Show what would be posted; send nothing, store nothing.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for outcomes.")
+@click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long for outcomes (300).")
+@click.option("--json", "as_json", is_flag=True, help="Print figures, or bodies, as JSON.")
+@click.pass_context
+def run_once(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    limit: int | None,
+    dry_run: bool,
+    no_wait: bool,
+    wait: float | None,
+    as_json: bool,
+) -> None:
+    """Read every connector (or NAMES) once, post what is new, and wait for the outcomes."""
+    from syncd.pull import Span
+
+    if no_wait and wait is not None:
+        raise click.UsageError("--no-wait and --wait do not go together")
+    if since and until and since >= until:
+        raise click.UsageError("--since must come before --until")
+    config = _config(ctx)
+    sources = _sources(config, names)
+    span = Span(since, until, limit)
+    if dry_run:
+        ctx.exit(_run(lambda: _dry_run(config, sources, span, as_json)))
+    patience = timedelta(0) if no_wait else None if wait is None else timedelta(seconds=wait)
+    ctx.exit(_run(lambda: _one_round(config, sources, span, patience, only=bool(names), as_json=as_json)))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show every connector: last and next run, counts by state, lag."""
+    from syncd.status import status as status_of
+
+    config = _config(ctx)
+    now = datetime.now(UTC)
+    report = status_of(config, _ledger(config), now)
+    if as_json:
+        _print_json(report.as_json())
+    elif not report.connectors:
+        click.echo("No connectors are configured yet; `syncd connectors` lists the types there are.")
+    else:
+        from syncd import screens
+
+        _console().print(screens.status(now, report))
+
+
+@cli.command()
+@click.option("--state", "states", multiple=True, help="Only in this state; may be given again.")
+@click.option("--connector", help="Only of this connector.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many (a table shows 50).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_context
+def signals(
+    ctx: click.Context, states: tuple[str, ...], connector: str | None, limit: int | None, as_json: bool
+) -> None:
+    """List the signals in the ledger, newest first."""
+    from syncd.ledger import State, report
+
+    known = [str(state) for state in State]
+    for state in states:
+        if state not in known:
+            raise click.BadParameter(f"{state!r} is none of {', '.join(known)}", param_hint="--state")
+    database = _ledger(_config(ctx))
+    if database is None:
+        _nothing_yet(as_json)
+        return
+    wanted = [State(state) for state in states]
+    with database.read() as db:
+        if as_json:
+            for row in report.find(db, states=wanted, connector=connector, limit=limit):
+                _print_json(row.as_json())
+            return
+        from syncd import screens
+
+        most = limit or 50
+        rows = report.find(db, states=wanted, connector=connector, limit=most + 1)
+        shown = list(rows)
+        console = _console()
+        console.print(screens.signals(shown[:most], console.width))
+        if len(shown) > most:
+            click.echo("... and more; --limit or --json shows them", err=True)
+
+
+@cli.command()
+@click.argument("external_id")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def show(ctx: click.Context, external_id: str, as_json: bool) -> None:
+    """Show everything known of one signal (by its externalId, or SIGNAL-n)."""
+    from syncd.ledger import report
+
+    database = _ledger(_config(ctx))
+    missing = ConfigError(f"the ledger knows no signal {external_id!r}; `syncd signals` lists them")
+    missing.exit_code = 1
+    if database is None:
+        raise missing
+    with database.read() as db:
+        row = report.named(db, external_id)
+        if row is None:
+            raise missing
+        history, body = report.history(db, row), report.body(db, row)
+    if as_json:
+        _print_json(
+            {
+                **row.as_json(),
+                "place": row.place,
+                "firstSeenAt": report.iso(row.first_seen_at),
+                "acceptedAt": report.iso(row.accepted_at),
+                "processingStartedAt": report.iso(row.processing_started_at),
+                "settledAt": report.iso(row.settled_at),
+                "dueAt": report.iso(row.due_at),
+                "body": json.loads(body) if body else None,
+                "history": [
+                    {"at": report.iso(event.at), "event": event.event, "detail": event.detail} for event in history
+                ],
+            }
+        )
+    else:
+        from syncd import screens
+
+        _console().print(screens.signal(row, history, body, datetime.now(UTC)))
+
+
+@cli.command()
+@click.option("--connector", help="Only of this connector.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_context
+def skipped(ctx: click.Context, connector: str | None, as_json: bool) -> None:
+    """List what could not become a signal: where it stands, and why not."""
+    from syncd.ledger import report
+
+    database = _ledger(_config(ctx))
+    if database is None:
+        _nothing_yet(as_json)
+        return
+    with database.read() as db:
+        rows = report.aside(db, connector)
+        if as_json:
+            for row in rows:
+                _print_json(
+                    {
+                        "connector": row.connector,
+                        "place": row.place,
+                        "reason": row.reason,
+                        "seenAt": report.iso(row.seen_at),
+                    }
+                )
+        else:
+            from syncd import screens
+
+            _console().print(screens.skipped(rows, datetime.now(UTC)))
+
+
+@cli.command()
+@click.argument("external_ids", nargs=-1)
+@click.option("--state", type=click.Choice(["failed", "rejected"]), help="All in this state.")
+@click.option("--connector", help="Only of this connector.")
+@click.pass_context
+def retry(ctx: click.Context, external_ids: tuple[str, ...], state: str | None, connector: str | None) -> None:
+    """Try again: rejected signals are queued anew, failed ones are processed anew by Zentrik.
+
+    Without EXTERNAL_IDS, all that failed or were rejected.
+    """
+    from syncd.app import open_house
+    from syncd.ledger import State
+
+    config = _config(ctx)
+    states = [State(state)] if state else [State.FAILED, State.REJECTED] if not external_ids else []
+
+    async def try_again() -> int:
+        async with open_house(config, "retry") as house:
+            done = await house.rerun(external_ids, states, connector)
+        click.echo(f"queued again: {done.queued}; being processed again: {done.processing}")
+        for name, why in done.left:
+            click.echo(f"left as it is: {name}: {why}", err=True)
+        if done.queued or done.processing:
+            click.echo("The daemon goes on with them; without one, `syncd run-once` does.")
+        return 1 if done.left else 0
+
+    ctx.exit(_run(try_again))
+
+
+@cli.command()
+@click.pass_context
+def reconcile(ctx: click.Context) -> None:
+    """Settle signals whose answer was lost, by looking for them at Zentrik."""
+    from syncd.app import open_house
+
+    config = _config(ctx)
+
+    async def settle() -> int:
+        async with open_house(config, "reconcile") as house:
+            done = await house.reconcile_now()
+        click.echo(f"found at Zentrik: {done.found}; not there, queued again: {done.requeued}")
+        if done.unsearchable:
+            click.echo(f"without an externalId, left unknown: {done.unsearchable} (`syncd signals --state unknown`)")
+        if done.trouble:
+            click.echo(f"syncd: not finished: {done.trouble.reason}; run it again", err=True)
+        return 1 if done.trouble or done.unsearchable else 0
+
+    ctx.exit(_run(settle))
+
+
+@cli.command()
+@click.argument("type", required=False)
+def connectors(type: str | None) -> None:  # noqa: A002 - the configuration's own word for it
+    """List the connector types there are, or the settings of TYPE."""
+    from syncd import catalogue, screens
+
+    if type is None:
+        _console().print(screens.types(catalogue.types()))
+    else:
+        words, rows = catalogue.settings(type)
+        click.echo(words + "\n")
+        _console().print(screens.settings(rows))
+        click.echo("\nEvery connector also takes type, every, cron, timezone, since, namespace and enabled.")
+
+
+@cli.command()
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free one.")
+@click.option("--faults", "faults_json", metavar="JSON", help="How to misbehave, e.g. '{\"failing\": 0.1}'.")
+@click.pass_context
+def sandbox(ctx: click.Context, port: int, faults_json: str | None) -> None:
+    """Serve an imitation of the Signals API on loopback, to try things against."""
+    from pydantic import ValidationError
+
+    from syncd.sandbox import Faults, Sandbox
+
+    _log(ctx, "INFO")
+    key = "sandbox-key"
+    try:
+        faults = Faults.model_validate_json(faults_json) if faults_json else Faults()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise click.BadParameter(f"{place}: {first['msg']}", param_hint="--faults") from error
+
+    def started(api_base: str) -> None:
+        click.echo(f"The sandbox listens. In another terminal:\n\n  export ZENTRIK_API_BASE={api_base}")
+        click.echo(f"  export ZENTRIK_API_KEY={key}\n\nCtrl-C ends it.")
+
+    async def serve() -> int:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await Sandbox(key=key, faults=faults).serve_forever(stop, port, started=started)
+        return 0
+
+    ctx.exit(_run(serve))
+
+
+def main() -> None:
+    """The `syncd` command."""
+    cli(prog_name="syncd")
+
+
+# Shared by the commands
+
+
+def _config(ctx: click.Context, level: str = "WARNING") -> Config:
+    """The configuration; from here on its secrets are kept out of everything that is printed."""
+    from syncd.config import load
+
+    config = load(ctx.obj["path"], os.environ)
+    _log(ctx, level, config.secrets())
+    return config
+
+
+def _log(ctx: click.Context, level: str, secrets: Sequence[str] = ()) -> None:
+    from syncd.logs import configure
+
+    verbose = ctx.obj["verbose"]
+    configure(stream=sys.stderr, level="DEBUG" if verbose > 1 else "INFO" if verbose else level, secrets=secrets)
+
+
+def _sources(config: Config, names: Sequence[str]) -> list[Source]:
+    """The connectors of these names, or every enabled one."""
+    unknown = [name for name in names if name not in config.connectors]
+    if unknown:
+        known = ", ".join(config.connectors) or "none yet"
+        raise ConfigError(f"there is no connector {unknown[0]!r} in the configuration (there are: {known})")
+    chosen = [config.connectors[name] for name in dict.fromkeys(names)]
+    return [entry.source for entry in chosen or config.connectors.values() if names or entry.enabled]
+
+
+def _ledger(config: Config) -> Database | None:
+    """The ledger to read from, if there is one yet."""
+    from syncd.ledger import Database
+
+    return Database.open_existing(config.ledger)
+
+
+def _nothing_yet(as_json: bool) -> None:
+    if not as_json:
+        click.echo("The ledger is empty: nothing has run yet. `syncd run-once` does one round.")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 140  # in a file or a pipe there is no edge to wrap at
+    return console
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    return asyncio.run(work())
+
+
+def _stop_on_signal(house: House) -> list[signal.Signals]:
+    """Ask the house to stop on the first SIGINT or SIGTERM, and quit at once on the second; the signals that came."""
+    came: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        if came:
+            os._exit(INTERRUPTED)  # nothing is lost by it: the ledger knows what was under way
+        came.append(number)
+        house.stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
+    return came
+
+
+async def _one_round(
+    config: Config, sources: Sequence[Source], span: Span, wait: timedelta | None, *, only: bool, as_json: bool
+) -> int:
+    from rich.console import Console
+
+    from syncd import screens
+    from syncd.app import open_house
+
+    async with open_house(config, "run-once") as house:
+        came = _stop_on_signal(house)
+        with screens.progress(Console(stderr=True)) as house.on_change:
+            figures = await house.run_once(sources, span, wait, only=only)
+    if as_json:
+        _print_json(figures.as_json())
+    else:
+        _console().print(screens.closing(figures))
+    if came:
+        return INTERRUPTED
+    return 0 if figures.is_clean else 1
+
+
+async def _dry_run(config: Config, sources: Sequence[Source], span: Span, as_json: bool) -> int:
+    from syncd import screens
+    from syncd.app import Figures, preview_all
+
+    figures = Figures()
+    async for shown in preview_all(config, sources, span, figures):
+        if as_json:
+            _print_json({"connector": shown.connector, "externalId": shown.external_id, "body": json.loads(shown.body)})
+        else:
+            click.echo(f"# {shown.connector}: {shown.external_id}\n{screens.pretty(shown.body)}")
+    if not as_json:
+        _console().print(screens.closing(figures))
+        click.echo("\nThis was a dry run: nothing was sent, nothing stored.")
+    for name, pulled in figures.connectors.items():
+        if pulled.error and as_json:
+            click.echo(f"syncd: {name}: {pulled.error[1]}", err=True)
+    return 1 if any(pulled.error for pulled in figures.connectors.values()) else 0

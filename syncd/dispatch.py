@@ -1,0 +1,132 @@
+"""Dispatch: post every signal that is due, and store what Zentrik answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from syncd.errors import KeyRefused
+from syncd.fates import Accepted, Blocked, Later, Refused, Unknown, Verdict
+from syncd.ledger import Answer, Claimed, Ledger
+from syncd.logs import get_logger
+from syncd.pacing import Gate, LookSchedule
+from syncd.retry import Backoff
+from syncd.zentrik import Zentrik
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The rules signals are posted by.
+
+    `backoff` spaces the tries of one record. After `max_attempts` tries in a row that came to nothing through no
+    trouble of Zentrik's as a whole, a record is rejected. An `unknown` one is looked for after `look_after`: by then a
+    request that was still under way at Zentrik has ended. One whose answer is lost time and again is looked for later
+    and later, for each look that does not find it is followed by a POST.
+    """
+
+    concurrency: int = 16
+    max_attempts: int = 8
+    backoff: Backoff = field(default_factory=Backoff)
+    look_after: timedelta = timedelta(seconds=2)
+
+
+@dataclass(slots=True)
+class Dispatched:
+    """What one round did: POSTs made, and signals accepted."""
+
+    posted: int = 0
+    accepted: int = 0
+
+
+async def dispatch(
+    ledger: Ledger,
+    zentrik: Zentrik,
+    gate: Gate,
+    looks: LookSchedule,
+    run: int,
+    clock: Callable[[], datetime],
+    draw: Callable[[], float],
+    delivery: Delivery = Delivery(),
+    *,
+    only: Sequence[str] | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+    on_answers: Callable[[Dispatched], None] = lambda _: None,
+) -> Dispatched:
+    """Post until nothing is due, Zentrik asks to be left alone (`gate`), or `stopping`; what is under way is finished.
+
+    Each turn of the loop stores the verdicts that have come in and claims as many signals as there is room for, in one
+    commit; no signal is posted before the commit that says so. Raises `KeyRefused` when Zentrik refuses the key.
+    """
+    done = Dispatched()
+    under_way: set[asyncio.Task[tuple[Claimed, Verdict]]] = set()
+    answers: list[Answer] = []
+    blocked: Blocked | None = None
+    try:
+        while True:
+            closed = blocked or stopping() or gate.opens_in(clock())
+            room = 0 if closed else delivery.concurrency - len(under_way)
+            if answers or room:
+                claimed = await ledger.exchange(answers, room, run, clock(), only)
+                answers = []
+                under_way |= {asyncio.create_task(_post(zentrik, signal)) for signal in claimed}
+            if not under_way:
+                break
+            finished, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+            for task in finished:
+                claimed_signal, verdict = task.result()
+                done.posted += 1
+                done.accepted += isinstance(verdict, Accepted)
+                blocked = verdict if isinstance(verdict, Blocked) else blocked
+                answers.append(_judge(claimed_signal, verdict, gate, looks, clock(), draw, delivery))
+            on_answers(done)
+    finally:
+        for task in under_way:  # after an error or a cancellation: their signals stay `sending`, and are looked for
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+    if blocked:
+        raise KeyRefused(f"{blocked.reason}. Every record is kept; the next run goes on from here.")
+    return done
+
+
+async def _post(zentrik: Zentrik, signal: Claimed) -> tuple[Claimed, Verdict]:
+    return signal, await zentrik.post(signal.body)
+
+
+def _judge(
+    signal: Claimed,
+    verdict: Verdict,
+    gate: Gate,
+    looks: LookSchedule,
+    now: datetime,
+    draw: Callable[[], float],
+    delivery: Delivery,
+) -> Answer:
+    """The answer to store: the verdict, and when its signal is due again."""
+    failures = signal.failures + 1
+    match verdict:
+        case Accepted(public_id):
+            gate.clear()
+            log.debug("accepted", connector=signal.connector, external_id=signal.external_id, public_id=public_id)
+            return Answer(signal, verdict, now, looks.first_look(now))
+        case Later(reason, after, parks) if parks:
+            gate.park(reason, after, now)
+            return Answer(signal, verdict, now, now + gate.opens_in(now))
+        case Later(reason) if failures >= delivery.max_attempts:
+            return Answer(signal, Refused(f"given up after {failures} tries: {reason}"), now)
+        case Later(_, after):
+            return Answer(signal, verdict, now, now + (after or delivery.backoff.wait(failures, draw)))
+        case Unknown(cause, after, parks):
+            if parks:
+                gate.park(cause, after, now)
+            log.info("no certain answer", connector=signal.connector, external_id=signal.external_id, cause=cause)
+            return Answer(signal, verdict, now, now + max(delivery.look_after, delivery.backoff.wait(failures, draw)))
+        case Refused(reason):
+            gate.clear()
+            log.warning("rejected", connector=signal.connector, external_id=signal.external_id, reason=reason)
+            return Answer(signal, verdict, now)
+        case Blocked():
+            return Answer(signal, verdict, now, now)

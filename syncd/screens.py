@@ -1,0 +1,284 @@
+"""What people see on a terminal: tables, progress and closing words. No decisions are taken here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from syncd.app import Figures
+from syncd.ledger import State
+from syncd.ledger.report import AsideRow, Event, SignalRow
+from syncd.pull import Pulled
+from syncd.status import ConnectorStatus, Status
+
+_COLOURS = {
+    State.QUEUED: "cyan",
+    State.SENDING: "cyan",
+    State.UNKNOWN: "yellow",
+    State.PROCESSING: "blue",
+    State.PROCESSED: "green",
+    State.FAILED: "red",
+    State.REJECTED: "red",
+}
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """`3 min ago`, `in 2 h`, `-`."""
+    if moment is None:
+        return "-"
+    span = now - moment
+    return f"in {_span(-span)}" if span < timedelta(0) else f"{_span(span)} ago"
+
+
+def _span(span: timedelta) -> str:
+    seconds = span.total_seconds()
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _state(state: State) -> Text:
+    return Text(state, style=_COLOURS[state])
+
+
+def _number(number: int, style: str = "") -> Text:
+    return Text(_grouped(number) if number else "·", style=style if number else "dim")
+
+
+def _grouped(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
+def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return table
+
+
+@contextmanager
+def progress(console: Console) -> Iterator[Callback]:
+    """A line that follows a run while it lasts, on a terminal; nothing elsewhere."""
+    callback = Callback()
+    if not console.is_terminal:
+        yield callback
+        return
+    with Live(callback, console=console, refresh_per_second=8, transient=True):
+        yield callback
+
+
+class Callback:
+    """The figures of a run, drawn afresh at each refresh."""
+
+    def __init__(self) -> None:
+        self.figures = Figures()
+        self._spinner = Spinner("dots")
+
+    def __call__(self, figures: Figures) -> None:
+        self.figures = figures
+
+    def __rich__(self) -> Group:
+        read = sum(pulled.fetched for pulled in self.figures.connectors.values())
+        settled = self.figures.signals[State.PROCESSED] + self.figures.signals[State.FAILED]
+        self._spinner.update(
+            text=Text(f"read {read}  posted {self.figures.posted}  accepted {self.figures.accepted}  settled {settled}")
+        )
+        return Group(self._spinner)
+
+
+def closing(figures: Figures) -> Group:
+    """The tables that end a run: what each connector gave, and where its signals stand."""
+    columns = ("connector", "fetched", "new", "changed", "unchanged", "skipped", "")
+    read = _table(*columns, right=columns[1:6])
+    for name, pulled in sorted(figures.connectors.items()):
+        read.add_row(
+            name,
+            _number(pulled.fetched),
+            _number(pulled.new, "bold"),
+            _number(pulled.changed),
+            _number(pulled.unchanged),
+            _number(pulled.skipped, "yellow"),
+            Text("stopped", "red") if pulled.error else Text("ok", "green"),
+        )
+    stand = (
+        Text("posted ").append(str(figures.posted), "bold").append(", accepted ").append(str(figures.accepted), "bold")
+    )
+    now = [(state, number) for state, number in figures.signals.items() if number]
+    stand.append("; now " if now else "; no signal was touched")
+    for index, (state, number) in enumerate(now):
+        stand.append(", " if index else "").append(f"{number} ").append(state, _COLOURS[state])
+    parts: list[Table | Text] = [read, Text(), stand]
+    parts += list(_what_stopped(figures.connectors))
+    parts += list(_set_aside(figures.connectors))
+    return Group(*parts)
+
+
+def _what_stopped(connectors: Mapping[str, Pulled]) -> Iterator[Text]:
+    for name, pulled in sorted(connectors.items()):
+        if pulled.error:
+            code, message = pulled.error
+            yield Text.assemble("\n", (f"{name} stopped ", "red"), (f"[{code}] ", "dim"), message)
+
+
+def _set_aside(connectors: Mapping[str, Pulled]) -> Iterator[Text]:
+    shown = 5
+    for name, pulled in sorted(connectors.items()):
+        if not pulled.set_aside:
+            continue
+        yield Text.assemble("\n", (f"set aside from {name}", "yellow"), " (`syncd skipped` lists them all)")
+        for item in pulled.set_aside[:shown]:
+            yield Text(f"  {item.place}: {item.reason}")
+        if len(pulled.set_aside) > shown:
+            yield Text("  ...", "dim")
+
+
+def signals(rows: Iterable[SignalRow], width: int) -> Table:
+    """A table of signals, with what became of each, for a terminal that wide."""
+    typed = width >= 110
+    table = _table(
+        *(["external id", "type", "name"] if typed else ["external id", "name"]), "state", "signal", "insights"
+    )
+    for column in table.columns:
+        column.no_wrap = column.header not in ("name", "insights")
+    for row in rows:
+        outcome: Text = _number(len(row.insight_ids), "green")
+        if row.last_error and row.state is not State.PROCESSED:
+            outcome = Text(row.last_error[:120], "red" if row.state in (State.FAILED, State.REJECTED) else "yellow")
+        table.add_row(
+            Text(row.external_id, overflow="ellipsis"),
+            *([row.signal_type or "-"] if typed else []),
+            Text(row.name or "-", no_wrap=True, overflow="ellipsis"),
+            _state(row.state),
+            row.public_id or "-",
+            outcome,
+        )
+    return table
+
+
+def status(now: datetime, report: Status) -> Group:
+    """Every connector at a glance, then what went wrong in words. Fits a terminal of 80 columns."""
+    table = _table("connector", "type", "state", "last run", "next run", "lag", "signals", right=("lag",))
+    for connector in report.connectors:
+        table.add_row(
+            connector.name,
+            connector.type,
+            _health(connector),
+            ago(connector.last_run, now),
+            _next(connector, now),
+            _span(connector.lag) if connector.lag is not None else "-",
+            _counts(connector),
+        )
+    parts: list[Table | Text] = [table]
+    for connector in report.connectors:
+        if connector.error:
+            code, message = connector.error
+            parts.append(Text.assemble("\n", (f"{connector.name} stopped ", "red"), (f"[{code}] ", "dim"), message))
+    if any(connector.signals[State.FAILED] or connector.signals[State.REJECTED] for connector in report.connectors):
+        parts.append(Text("\n`syncd signals --state failed --state rejected` says why; `syncd retry` tries them again"))
+    return Group(*parts)
+
+
+def _health(connector: ConnectorStatus) -> Text:
+    match connector.state:
+        case "ok":
+            return Text("ok", "green")
+        case "stopped":
+            return Text("stopped", "red")
+        case other:
+            return Text(other, "dim" if other in ("new", "off") else "blue")
+
+
+def _next(connector: ConnectorStatus, now: datetime) -> Text:
+    if connector.next_run is None:
+        return Text("-")
+    return Text(ago(connector.next_run, now)) if connector.next_run > now else Text("due", "cyan")
+
+
+def _counts(connector: ConnectorStatus) -> Text:
+    counted = [
+        (f"{_grouped(number)} {state}", _COLOURS[state]) for state, number in connector.signals.items() if number
+    ]
+    if connector.set_aside:
+        counted.append((f"{_grouped(connector.set_aside)} set aside", "yellow"))
+    return Text("\n").join(Text(words, style) for words, style in counted) if counted else Text("-")
+
+
+def signal(row: SignalRow, history: Sequence[Event], body: bytes | None, now: datetime) -> Group:
+    """Everything known of one signal."""
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    for label, value in (
+        ("external id", row.external_id),
+        ("state", _state(row.state)),
+        ("connector", row.connector),
+        ("type", row.signal_type),
+        ("name", row.name),
+        ("happened", _moment(row.occurred_at)),
+        ("seen in", row.place),
+        ("source", row.source_url),
+        ("at Zentrik", row.public_id),
+        ("job", row.job_id),
+        ("insights", "\n".join(row.insight_ids) or None),
+        ("posts", str(row.attempts) if row.attempts else None),
+        ("next step", ago(row.due_at, now) if row.due_at else None),
+        ("last error", row.last_error),
+        ("body", f"{len(body):,} bytes (shown by --json)" if body else "no longer kept"),
+    ):
+        if value:
+            facts.add_row(label, value if isinstance(value, Text) else Text(value))
+    told = _table("when", "what", "")
+    for event in history:
+        told.add_row(_moment(event.at), event.event, Text(event.detail or ""))
+    return Group(facts, Text(), told)
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC") if moment else None
+
+
+def skipped(rows: Iterable[AsideRow], now: datetime) -> Table:
+    """What could not become a signal, and why not."""
+    table = _table("connector", "where", "why", "seen")
+    for row in rows:
+        table.add_row(row.connector, Text(row.place), Text(row.reason), ago(row.seen_at, now))
+    return table
+
+
+def checks(results: Sequence[tuple[str, bool, str]]) -> Table:
+    """What was checked: its name, whether it is well, and what was seen."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, well, words in results:
+        table.add_row(Text("✓", "green") if well else Text("✗", "red"), Text(name, "bold"), Text(words))
+    return table
+
+
+def types(rows: Sequence[tuple[str, str]]) -> Table:
+    """The connector types there are, each in a line."""
+    table = _table("type", "what it reads")
+    for name, words in rows:
+        table.add_row(name, Text(words))
+    return table
+
+
+def settings(rows: Sequence[tuple[str, str, str, str]]) -> Table:
+    """A type's settings: name, form, default and meaning."""
+    table = _table("setting", "form", "default", "meaning")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def pretty(body: bytes) -> str:
+    """A body for people to read."""
+    return json.dumps(json.loads(body), ensure_ascii=False, indent=2)

@@ -1,0 +1,107 @@
+"""The state of everything at a glance: the configuration and the ledger, put side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from syncd.config import Config
+from syncd.ledger import Database, State, report
+from syncd.records import Json
+from syncd.scheduler import Timetable
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorStatus:
+    """One connector: how its last run went, when the next is, and where its signals stand.
+
+    `state` is ok, stopped (its last run ended in an error), running, new (it never ran), off, or gone (no longer in
+    the configuration). `lag` is how long its oldest record has waited to be accepted by Zentrik.
+    """
+
+    name: str
+    type: str
+    state: str
+    last_run: datetime | None
+    last_success: datetime | None
+    next_run: datetime | None
+    error: tuple[str, str] | None
+    signals: dict[State, int]
+    set_aside: int
+    lag: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Every connector, those of the configuration first."""
+
+    connectors: Sequence[ConnectorStatus]
+
+    def as_json(self) -> dict[str, Json]:
+        """The object that `syncd status --json` prints."""
+        return {
+            "connectors": {
+                connector.name: {
+                    "type": connector.type,
+                    "state": connector.state,
+                    "lastRun": report.iso(connector.last_run),
+                    "lastSuccess": report.iso(connector.last_success),
+                    "nextRun": report.iso(connector.next_run),
+                    "error": {"code": connector.error[0], "message": connector.error[1]} if connector.error else None,
+                    "signals": {str(state): number for state, number in connector.signals.items()},
+                    "skipped": connector.set_aside,
+                    "lagSeconds": None if connector.lag is None else round(connector.lag.total_seconds(), 3),
+                }
+                for connector in self.connectors
+            },
+            "signals": {str(state): sum(connector.signals[state] for connector in self.connectors) for state in State},
+        }
+
+
+def status(config: Config, ledger: Database | None, now: datetime) -> Status:
+    """The state of everything now; `ledger` None means that nothing has run yet."""
+    rows: dict[str, report.ConnectorRow] = {}
+    counts: dict[str, dict[State, int]] = {}
+    aside: dict[str, int] = {}
+    waiting: dict[str, datetime] = {}
+    reading: set[str] = set()
+    if ledger is not None:
+        with ledger.read() as db:
+            rows = report.connector_rows(db)
+            counts = report.counts(db)
+            aside = report.aside_counts(db)
+            waiting = report.waiting_since(db)
+        presence = ledger.presence()
+        reading = {name for name, row in rows.items() if row.run_id is not None and presence.is_alive(row.run_id)}
+    shown = []
+    for name in [*config.connectors, *sorted((set(rows) | set(counts)) - set(config.connectors))]:
+        entry, row = config.connectors.get(name), rows.get(name)
+        error = (row.error_code, row.error_message or "") if row and row.error_code else None
+        next_run = None
+        if entry is not None and entry.enabled:
+            timetable = Timetable(entry.every, entry.cron, entry.timezone)
+            next_run = timetable.next_start(row.started_at if row else None, now)
+        if entry is None:
+            state = "gone"
+        elif not entry.enabled:
+            state = "off"
+        elif name in reading:
+            state = "running"
+        else:
+            state = "stopped" if error else "ok" if row else "new"
+        shown.append(
+            ConnectorStatus(
+                name=name,
+                type=entry.type if entry else row.type if row else "-",
+                state=state,
+                last_run=row.started_at if row else None,
+                last_success=row.succeeded_at if row else None,
+                next_run=next_run,
+                error=error,
+                signals={state: counts.get(name, {}).get(state, 0) for state in State},
+                set_aside=aside.get(name, 0),
+                lag=now - waiting[name] if name in waiting else None,
+            )
+        )
+    return Status(shown)

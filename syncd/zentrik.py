@@ -1,0 +1,399 @@
+"""The Signals API spoken to: every call syncd makes, and what each answer means.
+
+Source: Zentrik External REST API (Signals). `readyz` is from its import template.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from syncd.errors import KeyRefused, NotReady
+from syncd.fates import (
+    Accepted,
+    Blocked,
+    Failed,
+    Gone,
+    Later,
+    Outcome,
+    Processed,
+    Refused,
+    Unknown,
+    Unsettled,
+    Verdict,
+)
+from syncd.retry import Backoff, retry_after
+
+PAGE_SIZE = 100
+"""The most signals a list call gives."""
+
+_SIGNALS = "/external/v1/signals"
+_LONGEST_NAME = 200
+_NO_ANSWER = (httpx.RequestError, OSError)
+"""What ends a request without an answer; a connection whose encryption breaks raises an OSError that httpx lets by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A signal as Zentrik shows it."""
+
+    public_id: str
+    external_id: str | None
+    outcome: Outcome
+    job_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page of the list of signals, and how many there are in all (None when Zentrik does not say)."""
+
+    signals: tuple[Remote, ...]
+    total: int | None
+    has_more: bool
+
+
+@dataclass(slots=True)
+class Calls:
+    """How many calls were made, by kind."""
+
+    posts: int = 0
+    reads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Troubled:
+    """A read that Zentrik could not answer now: why, and how long it asked to be left alone."""
+
+    reason: str
+    after: timedelta | None = None
+
+
+class Zentrik:
+    """A workspace's Signals API. Speaks only to `api_base`; the key goes nowhere else."""
+
+    def __init__(
+        self,
+        api_base: str,
+        key: str,
+        *,
+        concurrency: int = 16,
+        timeout: timedelta = timedelta(seconds=60),
+        user_agent: str = "syncd",
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.api_base = api_base.rstrip("/")
+        self.calls = Calls()
+        self._clock = clock
+        self._http = httpx.AsyncClient(
+            headers={
+                "Authorization": f"Bearer {key}",
+                "Accept": "application/json",
+                "User-Agent": user_agent,
+            },
+            timeout=httpx.Timeout(timeout.total_seconds(), connect=min(10.0, timeout.total_seconds())),
+            limits=httpx.Limits(max_connections=concurrency + 4, max_keepalive_connections=concurrency + 4),
+            follow_redirects=False,  # a redirect would carry the key, and could turn a POST into a GET
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def post(self, body: bytes) -> Verdict:
+        """Create a signal; the verdict says what is certain about it."""
+        self.calls.posts += 1
+        try:
+            response = await self._http.post(
+                self.api_base + _SIGNALS, content=body, headers={"Content-Type": "application/json"}
+            )
+        except _NO_ANSWER as error:
+            return _broken_off(error)
+        return verdict(response.status_code, response.headers, response.content, self._clock())
+
+    async def get(self, public_id: str) -> Remote | Gone | Troubled:
+        """One signal. Raises `KeyRefused`."""
+        self.calls.reads += 1
+        answer = await self._read(f"{_SIGNALS}/{quote(public_id, safe='')}")
+        if isinstance(answer, httpx.Response):
+            if answer.status_code == 404:
+                return Gone()
+            found = _remote(_json(answer.content))
+            return found or Troubled("the answer is not a signal")
+        return answer
+
+    async def list(self, offset: int = 0, limit: int = PAGE_SIZE) -> Listing | Troubled:
+        """A page of the workspace's signals, in an order Zentrik does not document. Raises `KeyRefused`."""
+        self.calls.reads += 1
+        answer = await self._read(_SIGNALS, params={"limit": limit, "offset": offset})
+        if not isinstance(answer, httpx.Response):
+            return answer
+        items = _json(answer.content)
+        if answer.status_code == 404 or not isinstance(items, list):
+            return Troubled(f"{self.api_base}{_SIGNALS} did not answer with a list of signals")
+        found = tuple(remote for item in items if (remote := _remote(item)))
+        total = _number(answer.headers.get("X-Total-Count"))
+        said = answer.headers.get("X-Has-More", "").strip().lower()
+        has_more = said == "true" or (
+            said != "false" and (len(items) >= limit if total is None else offset + len(items) < total)
+        )
+        if has_more and not items:  # taken as the end, it could hide a signal; taken at its word, there is no end
+            return Troubled(f"{self.api_base}{_SIGNALS} shows an empty page and says that there are more")
+        return Listing(found, total, has_more)
+
+    async def process(self, public_id: str) -> Accepted | Gone | Troubled | Refused:
+        """Have a signal processed anew. Raises `KeyRefused`."""
+        try:
+            response = await self._http.post(f"{self.api_base}{_SIGNALS}/{quote(public_id, safe='')}/process")
+        except _NO_ANSWER as error:
+            return Troubled(_told(error))
+        match response.status_code:
+            case 200 | 201 | 202:
+                job = _json(response.content)
+                return Accepted(public_id, _name(job.get("jobId")) if isinstance(job, dict) else None)
+            case 401 | 403:
+                raise KeyRefused(_key_refused(response))
+            case 404 if not _is_html(response.headers, response.content):
+                return Gone()
+            case 404:
+                return Troubled(self._no_api_at(_SIGNALS))
+            case status if 300 <= status < 400:
+                return Troubled(_redirected(status))
+            case 429:
+                return Troubled("too many requests", retry_after(response.headers.get("Retry-After"), self._clock()))
+            case status if 400 <= status < 500:
+                return Refused(_words(response.status_code, response.content))
+            case _:
+                return Troubled(_words(response.status_code, response.content))
+
+    async def ready(self) -> Troubled | None:
+        """None when Zentrik says that it is ready; else what it says is wrong. Raises `KeyRefused`."""
+        answer = await self._read("/readyz")
+        if not isinstance(answer, httpx.Response):
+            return answer
+        said = _json(answer.content)
+        if answer.status_code == 404 or not isinstance(said, dict):
+            return Troubled(f"{self.api_base}/readyz is not the Zentrik API's; check api_base (it ends in /api)")
+        checks = said.get("checks")
+        ill = (
+            [f"{name} is {state}" for name, state in checks.items() if state != "ok"]
+            if isinstance(checks, dict)
+            else []
+        )
+        return Troubled("; ".join(ill)) if ill else None
+
+    async def wait_until_ready(
+        self,
+        limit: timedelta,
+        *,
+        sleep: Callable[[float], Any] = asyncio.sleep,
+        backoff: Backoff = Backoff(first=timedelta(milliseconds=500), cap=timedelta(seconds=5)),  # noqa: B008 - frozen
+    ) -> None:
+        """Ask until Zentrik is ready and takes our key. Raises `NotReady` after `limit`, and `KeyRefused`."""
+        deadline = self._clock() + limit
+        failures = 0
+        while True:
+            trouble = await self.ready()
+            if trouble is None:
+                listing = await self.list(limit=1)
+                if isinstance(listing, Listing):
+                    return
+                trouble = listing
+            failures += 1
+            wait = trouble.after or backoff.ceiling(failures)
+            if self._clock() + wait > deadline:
+                raise NotReady(
+                    f"Zentrik at {self.api_base} is not ready after {limit.total_seconds():.0f} s: {trouble.reason}. "
+                    "Every record is kept; the next run goes on from here."
+                )
+            await sleep(wait.total_seconds())
+
+    async def _read(self, path: str, params: Mapping[str, int] | None = None) -> httpx.Response | Troubled:
+        """GET: a response that is 2xx, or a 404 in JSON; anything else is trouble, or raises `KeyRefused`."""
+        try:
+            response = await self._http.get(self.api_base + path, params=params)
+        except _NO_ANSWER as error:
+            return Troubled(_told(error))
+        match response.status_code:
+            case status if 200 <= status < 300:
+                return response
+            case 401 | 403:
+                raise KeyRefused(_key_refused(response))
+            case 404 if not _is_html(response.headers, response.content):
+                return response
+            case 404:
+                return Troubled(self._no_api_at(path))
+            case status if 300 <= status < 400:
+                return Troubled(_redirected(status))
+            case _:
+                after = retry_after(response.headers.get("Retry-After"), self._clock())
+                return Troubled(_words(response.status_code, response.content), after)
+
+    def _no_api_at(self, path: str) -> str:
+        return f"{self.api_base}{path} answers with a web page; check api_base (it ends in /api)"
+
+
+def verdict(status: int, headers: Mapping[str, str], content: bytes, now: datetime) -> Verdict:
+    """What an answer to a POST says about the record, by what is certain.
+
+    | answer | verdict | because |
+    |---|---|---|
+    | 2xx with a publicId | Accepted | Zentrik has it |
+    | 2xx without | Unknown | it has something; what, must be looked up |
+    | 401, 403, 404, 3xx | Blocked | key or address; the record is not to blame |
+    | 408, 425, 429 | Later | it was not taken in; 429 parks everything |
+    | 409 | Unknown | it may be there already |
+    | other 4xx | Refused | this record, in Zentrik's words |
+    | 5xx | Unknown | the body went out; 503 parks everything |
+    """
+    after = retry_after(headers.get("Retry-After"), now)
+    words = _words(status, content)
+    match status:
+        case status if 200 <= status < 300:
+            created = _json(content)
+            public_id = _name(created.get("publicId")) if isinstance(created, dict) else None
+            if isinstance(created, dict) and public_id:
+                return Accepted(public_id, _name(created.get("jobId")))
+            return Unknown(f"{status} without a publicId")
+        case 401 | 403:
+            return Blocked(f"Zentrik refused the key ({words})")
+        case 404:
+            return Blocked(f"there is no Signals API at this address ({words}); check api_base (it ends in /api)")
+        case status if 300 <= status < 400:
+            return Blocked(_redirected(status))
+        case 408 | 425:
+            return Later(words, after)
+        case 429:
+            return Later(words, after, parks=True)
+        case 409:
+            return Unknown(words)
+        case status if 400 <= status < 500:
+            return Refused(words)
+        case 503:
+            return Unknown(words, after, parks=True)
+        case _:
+            return Unknown(words, after)
+
+
+def _broken_off(error: Exception) -> Verdict:
+    """No answer. Before the connection stood nothing can have arrived; after that nobody knows."""
+    told = _told(error)
+    match error:
+        case httpx.ConnectError() | httpx.ConnectTimeout() | httpx.PoolTimeout() | httpx.UnsupportedProtocol():
+            return Later(told, parks=True)
+        case httpx.ProxyError():  # the proxy would not let us through, so nothing went on from there
+            return Later(told, parks=True)
+        case _:
+            return Unknown(told)
+
+
+def _told(error: Exception) -> str:
+    match error:
+        case httpx.ConnectTimeout():
+            return "it cannot be reached (no connection in time)"
+        case httpx.TimeoutException():
+            return "no answer in time"
+        case httpx.ConnectError():
+            return f"it cannot be reached ({error})" if str(error) else "it cannot be reached"
+        case _:
+            return f"the connection broke off ({str(error) or type(error).__name__})"
+
+
+def _redirected(status: int) -> str:
+    return f"the address redirects elsewhere ({status}); set api_base to where it leads, with https"
+
+
+def _key_refused(response: httpx.Response) -> str:
+    if response.status_code == 403:
+        return (
+            f"Zentrik refused what we asked ({_words(403, response.content)}): the key lacks a scope. "
+            "syncd needs signals:read and signals:write; see Settings → API Keys."
+        )
+    return (
+        f"Zentrik refused the API key ({_words(401, response.content)}). "
+        "Set ZENTRIK_API_KEY (or zentrik.api_key) to a key from Settings → API Keys."
+    )
+
+
+def _remote(item: object) -> Remote | None:
+    """A signal object of the API; None when it is not one."""
+    if not isinstance(item, dict) or not (public_id := _name(item.get("publicId"))):
+        return None
+    processing = item.get("processing")
+    told = processing if isinstance(processing, dict) else {}
+    job_id = _name(told.get("lastJobId")) or _name(item.get("jobId"))
+    started = _instant(told.get("startedAt"))
+    match item.get("status"):
+        case "processed":
+            insights = item.get("insightIds")
+            ids = tuple(filter(None, map(_name, insights))) if isinstance(insights, list) else ()
+            outcome: Outcome = Processed(ids, job_id, started, _instant(told.get("processedAt")))
+        case "failed":
+            reason = _text(told.get("lastError")) or "Zentrik gave no reason"
+            outcome = Failed(reason, job_id, started, _instant(told.get("failedAt")))
+        case _:
+            outcome = Unsettled()
+    return Remote(public_id, _text(item.get("externalId")), outcome, job_id)
+
+
+def _words(status: int, content: bytes) -> str:
+    """The status and the server's own words for it, short enough for a line."""
+    said = _json(content)
+    text = ""
+    if isinstance(said, dict):
+        for key in ("message", "error", "detail", "errors", "checks"):  # the last is what readyz finds wrong
+            value = said.get(key)
+            if value:
+                text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                break
+    elif not content.lstrip().startswith(b"<"):
+        text = content.decode("utf-8", "replace")
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text[:1000]).split())
+    return f"{status}: {text[:300]}" if text else f"HTTP {status}"
+
+
+def _is_html(headers: Mapping[str, str], content: bytes) -> bool:
+    return "html" in headers.get("Content-Type", "").lower() or content.lstrip().startswith(b"<")
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _name(value: object) -> str | None:
+    """An id that can be asked for again and kept: not endless, no control characters, no half characters."""
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable() else None
+
+
+def _number(value: str | None) -> int | None:
+    return int(value) if value and value.isascii() and value.isdigit() and len(value) < 16 else None
+
+
+def _instant(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,89 @@
+"""`syncd run` and the ways of stopping, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from syncd.sandbox import Faults, Sandbox
+from tests.stories.conftest import Operator
+
+ROWS = "id,comment\n" + "".join(f"{number},Row {number} says something.\n" for number in range(40))
+
+
+def until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait for something to come true while a process runs: 20 s at the most."""
+    for _ in range(400):
+        if true():
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise AssertionError(f"it never came true: {process.communicate()}")
+
+
+def test_the_daemon_delivers_what_is_dropped_and_ends_cleanly(operator: Operator, sandbox: Sandbox) -> None:
+    """A container told to stop ends with 0, and what was dropped before is in Zentrik."""
+    operator.drop("october.csv", ROWS)
+    with operator.started("run") as daemon:
+        until(lambda: sandbox.books.statuses().get("processed") == 40, daemon)
+        until(lambda: {row["state"] for row in operator.signals()} == {"processed"}, daemon)
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(10) == 0, daemon.communicate()
+    assert json.loads(operator.syncd("status", "--json").stdout)["connectors"]["survey"]["state"] == "ok"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_finishes_what_is_under_way_and_says_130(
+    operator: Operator, sandbox: Sandbox, number: signal.Signals
+) -> None:
+    """Ctrl-C in the middle of an import loses nothing, doubles nothing and leaves nothing unclear."""
+    sandbox.faults = Faults(latency=0.3)
+    operator.drop("october.csv", ROWS)
+    with operator.started("run-once", "--json") as running:
+        until(lambda: len(sandbox.books) > 0, running)
+        running.send_signal(number)
+        out, errors = running.communicate(timeout=20)
+        assert running.returncode == 130, errors
+    figures = json.loads(out)["signals"]
+    assert figures["sending"] == figures["unknown"] == 0
+    assert 0 < len(sandbox.books) < 40
+    sandbox.faults = Faults()
+    operator.run_once()
+    assert len(sandbox.books) == 40
+    assert sandbox.books.duplicates() == 0
+
+
+def test_a_killed_run_holds_nothing_up(operator: Operator, sandbox: Sandbox) -> None:
+    """After a kill -9 in the middle of posting, the next run starts at once and sends each record once."""
+    sandbox.faults = Faults(latency=0.3)
+    operator.drop("october.csv", ROWS)
+    with operator.started("run-once", "--json") as running:
+        until(lambda: len(sandbox.books) > 0, running)
+        running.kill()
+        running.communicate()
+    sandbox.faults = Faults()
+    assert operator.run_once()["signals"]["processed"] == 40
+    assert len(sandbox.books) == 40
+    assert sandbox.books.duplicates() == 0
+
+
+def test_the_daemon_and_a_run_beside_it_share_the_work(operator: Operator, sandbox: Sandbox) -> None:
+    """`run-once` while the daemon runs on the same ledger doubles nothing."""
+    sandbox.faults = Faults(latency=0.05)
+    operator.drop("october.csv", ROWS)
+    with operator.started("run") as daemon:
+        until(lambda: len(sandbox.books) > 0, daemon)
+        operator.drop("november.csv", ROWS.replace("\n", "\n1"))
+        beside = operator.syncd("run-once", "--json")
+        assert beside.returncode in (0, 1), beside.stderr  # 1: the daemon was just reading the folder
+        until(lambda: {row["state"] for row in operator.signals()} == {"processed"}, daemon)
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(10) == 0, daemon.communicate()
+    operator.run_once()
+    assert sandbox.books.duplicates() == 0
+    assert len(sandbox.books) == len(operator.signals())

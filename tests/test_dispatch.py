@@ -1,0 +1,578 @@
+"""Dispatch: what is posted, how often, when, and what is made of each answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from syncd.dispatch import Delivery, Dispatched, dispatch
+from syncd.errors import KeyRefused
+from syncd.ledger import Database, Ledger, Sighting, State, report
+from syncd.pacing import Gate, LookSchedule
+from syncd.sandbox import Faults, Sandbox
+from syncd.signals import Signal
+from syncd.zentrik import Zentrik
+from tests.conftest import Clock, signal, source
+
+Handler = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
+
+
+class OnSQLite:
+    """What does not depend on the database is tried on one."""
+
+    @pytest.fixture
+    def ledger_url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+@dataclass
+class Sender:
+    """A dispatch with everything it needs: called once, it does one round. Waits are drawn at their longest."""
+
+    ledger: Ledger
+    zentrik: Zentrik
+    clock: Clock
+    run: int
+    delivery: Delivery = field(default_factory=Delivery)
+    gate: Gate = field(default_factory=Gate)
+    looks: LookSchedule = field(default_factory=LookSchedule)
+
+    async def __call__(
+        self,
+        *,
+        only: list[str] | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+        on_answers: Callable[[Dispatched], None] = lambda _: None,
+    ) -> Dispatched:
+        async with asyncio.timeout(20):
+            return await dispatch(
+                self.ledger,
+                self.zentrik,
+                self.gate,
+                self.looks,
+                self.run,
+                self.clock,
+                lambda: 1.0,
+                self.delivery,
+                only=only,
+                stopping=stopping,
+                on_answers=on_answers,
+            )
+
+    @property
+    def closed_for(self) -> float:
+        """Seconds until the gate opens."""
+        return self.gate.opens_in(self.clock()).total_seconds()
+
+
+async def queued(ledger: Ledger, clock: Clock, *page: Signal, connector: str = "reviews") -> int:
+    """A run that has queued these signals."""
+    run = await ledger.start_run("test", clock())
+    origin = source(name=connector)
+    await ledger.start_pull(origin, run, clock())
+    await ledger.record_page(origin, page, [], {}, run, clock())
+    await ledger.finish_pull(origin, run, None, clock())
+    return run
+
+
+async def rows(ledger: Ledger) -> list[report.SignalRow]:
+    """Every signal, in the order it was queued."""
+    return sorted(await ledger.ask(lambda db: list(report.find(db))), key=lambda row: row.id)
+
+
+async def states(ledger: Ledger) -> dict[State, int]:
+    return dict(Counter(row.state for row in await rows(ledger)))
+
+
+@asynccontextmanager
+async def at(
+    sandbox: Sandbox, clock: Clock, key: str = "sandbox-key", patience: timedelta = timedelta(seconds=20)
+) -> AsyncIterator[Zentrik]:
+    """A client of the served sandbox, over real HTTP."""
+    async with sandbox.serve() as api_base:
+        wire = httpx.AsyncHTTPTransport(verify=False)
+        async with Zentrik(api_base, key, clock=clock, timeout=patience, transport=wire) as zentrik:
+            yield zentrik
+
+
+def answering(handler: Handler, clock: Clock) -> Zentrik:
+    """A client whose every post is answered by the handler."""
+    return Zentrik("http://zentrik.test/api", "k", clock=clock, transport=httpx.MockTransport(handler))
+
+
+def created(request: httpx.Request) -> httpx.Response:
+    """What Zentrik answers to a signal it takes."""
+    name = json.loads(request.content)["externalId"]
+    return httpx.Response(201, json={"publicId": f"SIGNAL-{name[-1]}", "jobId": "job"})
+
+
+def refused_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+class TestPosting:
+    async def test_everything_due_is_posted_once_and_accepted(self, ledger: Ledger, clock: Clock) -> None:
+        """Each record arrives at Zentrik once, and the ledger knows under which publicId and job."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(120)))
+        sandbox = Sandbox(now=clock)
+        async with at(sandbox, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run)
+            assert await send() == Dispatched(posted=120, accepted=120)
+            assert await send() == Dispatched()
+        assert sandbox.calls.by_status() == {"201": 120}
+        assert (len(sandbox.books), sandbox.books.duplicates()) == (120, 0)
+        for row in await rows(ledger):
+            [remote] = sandbox.books.with_external_id(row.external_id)
+            assert (row.state, row.attempts) == (State.PROCESSING, 1)
+            assert (row.public_id, row.job_id) == (remote["publicId"], remote["processing"]["lastJobId"])
+            assert (row.accepted_at, row.due_at) == (clock(), clock() + send.looks.first)
+
+    async def test_two_at_once_on_one_ledger_post_nothing_twice(
+        self, ledger: Ledger, ledger_url: str, clock: Clock
+    ) -> None:
+        """A daemon and a run beside it share the work; neither repeats the other's."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(60)))
+        other = Ledger(Database(ledger_url))
+        sandbox = Sandbox(now=clock)
+        async with at(sandbox, clock) as zentrik:
+            done = await asyncio.gather(
+                Sender(ledger, zentrik, clock, run)(),
+                Sender(other, zentrik, clock, await other.start_run("test", clock()))(),
+            )
+        other.close()
+        assert sum(each.posted for each in done) == len(sandbox.books) == 60
+        assert sandbox.books.duplicates() == 0
+
+    async def test_no_signal_is_posted_before_the_commit_that_says_so(
+        self, ledger: Ledger, ledger_url: str, clock: Clock
+    ) -> None:
+        """A power cut during a post leaves a trace: the row already says `sending`, for everybody to see."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(9)))
+        bystander = Database(ledger_url)
+        seen: list[tuple[State, int]] = []
+
+        async def look(request: httpx.Request) -> httpx.Response:
+            with bystander.read() as db:
+                row = report.named(db, json.loads(request.content)["externalId"])
+            assert row is not None
+            seen.append((row.state, row.attempts))
+            return created(request)
+
+        async with answering(look, clock) as zentrik:
+            await Sender(ledger, zentrik, clock, run, Delivery(concurrency=4))()
+        bystander.close()
+        assert seen == [(State.SENDING, 1)] * 9
+
+
+class TestPace(OnSQLite):
+    async def test_no_more_than_so_many_are_under_way(self, ledger: Ledger, clock: Clock) -> None:
+        """Zentrik never gets more calls at once than the operator allows, and as many as that."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(30)))
+        under_way, most = 0, 0
+
+        async def count(request: httpx.Request) -> httpx.Response:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            under_way -= 1
+            return created(request)
+
+        async with answering(count, clock) as zentrik:
+            assert (await Sender(ledger, zentrik, clock, run, Delivery(concurrency=4))()).accepted == 30
+        assert most == 4
+
+    async def test_one_slow_answer_holds_nobody_up(self, ledger: Ledger, clock: Clock) -> None:
+        """While Zentrik thinks long about one record, all the others are delivered."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(20)))
+        done = 0
+        others_done = asyncio.Event()
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            nonlocal done
+            if json.loads(request.content)["externalId"].endswith("r-0"):
+                await others_done.wait()
+            done += 1
+            if done == 19:
+                others_done.set()
+            return created(request)
+
+        async with answering(answer, clock) as zentrik:
+            assert (await Sender(ledger, zentrik, clock, run, Delivery(concurrency=2))()).accepted == 20
+
+    async def test_what_is_not_due_waits(self, ledger: Ledger, clock: Clock) -> None:
+        """A record that is to be posted later is not posted sooner because others are."""
+        early = Clock()
+        early.move(60)
+        run = await queued(ledger, early, signal(1))
+        await queued(ledger, clock, signal(2))
+        sandbox = Sandbox(now=clock)
+        async with at(sandbox, clock) as zentrik:
+            assert (await Sender(ledger, zentrik, clock, run)()).posted == 1
+        assert [row.state for row in await rows(ledger)] == [State.QUEUED, State.PROCESSING]
+
+    async def test_only_the_connectors_asked_for(self, ledger: Ledger, clock: Clock) -> None:
+        """`run-once NAME` delivers nothing of the others."""
+        await queued(ledger, clock, signal(1))
+        run = await queued(
+            ledger, clock, Signal("tickets:1", b'{"text":"x","signalType":"review"}', b"f"), connector="t"
+        )
+        sandbox = Sandbox(now=clock)
+        async with at(sandbox, clock) as zentrik:
+            assert (await Sender(ledger, zentrik, clock, run)(only=["t"])).posted == 1
+        assert [row.state for row in await rows(ledger)] == [State.QUEUED, State.PROCESSING]
+
+    async def test_a_stop_lets_what_is_under_way_finish(self, ledger: Ledger, clock: Clock) -> None:
+        """Ctrl-C loses no answer: what was being posted is stored, and nothing more is taken."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(10)))
+        stop = asyncio.Event()
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            stop.set()
+            await asyncio.sleep(0)
+            return created(request)
+
+        async with answering(answer, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=3))
+            assert await send(stopping=stop.is_set) == Dispatched(3, 3)
+        assert await states(ledger) == {State.PROCESSING: 3, State.QUEUED: 7}
+
+    async def test_cut_off_in_the_middle_it_forgets_nothing(self, ledger: Ledger, clock: Clock) -> None:
+        """A shutdown that cannot wait leaves `sending` rows, which the next start looks for and does not post again."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(5)))
+        asked, ended = asyncio.Event(), asyncio.Event()
+
+        async def hang(_request: httpx.Request) -> httpx.Response:
+            asked.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+            raise AssertionError
+
+        async with answering(hang, clock) as zentrik:
+            sending = asyncio.create_task(Sender(ledger, zentrik, clock, run, Delivery(concurrency=2))())
+            await asked.wait()
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
+        assert ended.is_set()
+        assert await states(ledger) == {State.SENDING: 2, State.QUEUED: 3}
+        ledger._presence.release()
+        assert await ledger.suspect_unfinished(clock()) == 2
+
+    async def test_progress_is_told_as_it_is_made(self, ledger: Ledger, clock: Clock) -> None:
+        """Who watches sees the figures grow to those of the end."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(7)))
+        told: list[int] = []
+        async with at(Sandbox(now=clock), clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=2))
+            await send(on_answers=lambda done: told.append(done.accepted))
+        assert told == sorted(told)
+        assert told[-1] == 7
+
+
+class TestAskedToWait(OnSQLite):
+    @pytest.mark.parametrize("form", ["seconds", "date"])
+    async def test_retry_after_is_kept_to_the_second(self, ledger: Ledger, clock: Clock, form: str) -> None:
+        """Told to come back in 37 s, syncd posts nothing at all for 37 s, and everything then."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(5)))
+        faults = Faults.model_validate({"next_posts": ["429"], "retry_after": form, "retry_after_seconds": 37})
+        sandbox = Sandbox(now=clock, faults=faults)
+        async with at(sandbox, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=1))
+            assert (await send()).posted == 1
+            first, *others = await rows(ledger)
+            assert (first.state, first.due_at) == (State.QUEUED, clock() + timedelta(seconds=37))
+            assert {row.state for row in others} == {State.QUEUED}
+            clock.move(36.9)
+            assert (await send()).posted == 0
+            clock.move(0.1)
+            assert await send() == Dispatched(5, 5)
+        assert sandbox.books.duplicates() == 0
+
+    async def test_the_longest_of_several_waits_counts(self, ledger: Ledger, clock: Clock) -> None:
+        """Calls under way together may be told different times; none is undercut."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(8)))
+        waits = iter([5, 50, 10, 1])
+        all_asked = asyncio.Barrier(4)
+
+        async def refuse(_request: httpx.Request) -> httpx.Response:
+            wait = next(waits)
+            await all_asked.wait()
+            return httpx.Response(429, headers={"Retry-After": str(wait)})
+
+        async with answering(refuse, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=4))
+            assert (await send()).posted == 4
+            assert send.closed_for == 50
+            clock.move(49.9)
+            assert (await send()).posted == 0
+
+    async def test_without_a_time_the_waits_grow(self, ledger: Ledger, clock: Clock) -> None:
+        """A Zentrik that only says «too many» is asked less and less often, until it takes something."""
+        run = await queued(ledger, clock, signal(1), signal(2))
+        sandbox = Sandbox(now=clock, faults=Faults(next_posts=("429_bare",) * 7))
+        waits: list[float] = []
+        async with at(sandbox, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=1))
+            for _ in range(7):
+                assert (await send()).posted == 1
+                waits.append(send.closed_for)
+                clock.move(send.closed_for)
+            assert waits == [1, 2, 4, 8, 16, 30, 30]
+            assert (await send()).accepted == 2
+            assert (send.gate.failures, send.gate.unwell_since) == (0, None)
+
+    async def test_asked_to_wait_no_time_it_does_not_post_in_a_frenzy(self, ledger: Ledger, clock: Clock) -> None:
+        """«Retry-After: 0» (or a date just gone by) on every answer does not make syncd post in a circle."""
+        run = await queued(ledger, clock, signal(1), signal(2))
+        faults = Faults(share_of_posts={"429": 1}, retry_after_seconds=0)
+        async with at(Sandbox(now=clock, faults=faults), clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=1))
+            assert (await send()).posted == 1
+            assert send.closed_for == 1
+
+    async def test_a_record_is_not_blamed_for_it(self, ledger: Ledger, clock: Clock) -> None:
+        """However often Zentrik asks to wait, no record is given up for it."""
+        run = await queued(ledger, clock, signal(1))
+        sandbox = Sandbox(now=clock, faults=Faults(next_posts=("429",) * 12))
+        async with at(sandbox, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(max_attempts=3))
+            for _ in range(12):
+                await send()
+                clock.move(1)
+            assert (await send()).accepted == 1
+
+    async def test_answers_that_come_after_the_gate_closed_are_kept(self, ledger: Ledger, clock: Clock) -> None:
+        """What Zentrik accepted while it told another call to wait stays accepted, and opens nothing."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(6)))
+        sent_away = asyncio.Event()
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            if not sent_away.is_set():
+                sent_away.set()
+                return httpx.Response(429, headers={"Retry-After": "9"})
+            for _ in range(20):
+                await asyncio.sleep(0)
+            return created(request)
+
+        async with answering(answer, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=3))
+            assert await send() == Dispatched(3, 2)
+            assert send.closed_for == 9
+        assert await states(ledger) == {State.PROCESSING: 2, State.QUEUED: 4}
+
+
+class TestUnreachable(OnSQLite):
+    async def test_records_wait_until_zentrik_can_be_reached(self, ledger: Ledger, clock: Clock) -> None:
+        """With Zentrik down nothing is lost, nothing is given up, and the tries come at growing distances."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(6)))
+        port = refused_port()
+        sandbox = Sandbox(now=clock)
+        wire = httpx.AsyncHTTPTransport(verify=False)
+        async with Zentrik(f"http://127.0.0.1:{port}/api", "sandbox-key", clock=clock, transport=wire) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=2, max_attempts=2))
+            waits: list[float] = []
+            for _ in range(7):
+                assert (await send()).posted == 2
+                waits.append(send.closed_for)
+                clock.move(send.closed_for)
+            assert waits == [1, 2, 4, 8, 16, 30, 30]
+            assert await states(ledger) == {State.QUEUED: 6}
+            assert "cannot be reached" in str((await rows(ledger))[0].last_error)
+            async with sandbox.serve(port):
+                assert (await send()).accepted == 6
+        assert sandbox.books.duplicates() == 0
+
+
+class TestRecordsOwnTrouble(OnSQLite):
+    @pytest.mark.parametrize(
+        ("body", "words"),
+        [
+            (b'{"text": "broken off', "400: the body is not JSON"),
+            (b'{"text":"%s","signalType":"review"}' % (b"x" * 10_500_000), "413: the body is larger than"),
+            (b'{"text":"Fine.","signalType":"rumour"}', "422: signalType"),
+        ],
+        ids=["400", "413", "422"],
+    )
+    async def test_a_refused_record_holds_nobody_up(
+        self, ledger: Ledger, clock: Clock, body: bytes, words: str
+    ) -> None:
+        """One record Zentrik does not want is kept with Zentrik's words for it; all the others are delivered."""
+        run = await queued(ledger, clock, signal(1), Signal("bad", body, b"f"), signal(2))
+        sandbox = Sandbox(now=clock)
+        async with at(sandbox, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=1))
+            assert await send() == Dispatched(3, 2)
+            clock.move(1e6)
+            assert (await send()).posted == 0
+        first, bad, last = await rows(ledger)
+        assert (first.state, last.state) == (State.PROCESSING, State.PROCESSING)
+        assert (bad.state, bad.due_at) == (State.REJECTED, None)
+        assert str(bad.last_error).startswith(words)
+
+    async def test_one_never_taken_is_given_up(self, ledger: Ledger, clock: Clock) -> None:
+        """A record that times out at Zentrik again and again ends as rejected, with the reason, and not in a circle."""
+        run = await queued(ledger, clock, signal(1), signal(2))
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            is_first = json.loads(request.content)["externalId"].endswith("r-1")
+            return httpx.Response(408, json={"message": "too slow"}) if is_first else created(request)
+
+        async with answering(answer, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(max_attempts=4))
+            assert await send() == Dispatched(2, 1)
+            for wait in (1, 2, 4):
+                [row, _] = await rows(ledger)
+                assert (row.state, row.due_at) == (State.QUEUED, clock() + timedelta(seconds=wait))
+                clock.move(wait)
+                assert (await send()).posted == 1
+        [row, _] = await rows(ledger)
+        assert (row.state, row.attempts) == (State.REJECTED, 4)
+        assert row.last_error == "given up after 4 tries: 408: too slow"
+
+    async def test_a_wait_for_one_record_is_kept_and_closes_nothing(self, ledger: Ledger, clock: Clock) -> None:
+        """Told to try one record again in an hour, syncd does just that, and goes on with the others."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(3)))
+        answers = iter([425, 201, 201])
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            status = next(answers)
+            return created(request) if status == 201 else httpx.Response(status, headers={"Retry-After": "3600"})
+
+        async with answering(answer, clock) as zentrik:
+            assert await Sender(ledger, zentrik, clock, run, Delivery(concurrency=1))() == Dispatched(3, 2)
+        [first, *_] = await rows(ledger)
+        assert first.due_at == clock() + timedelta(hours=1)
+
+
+class TestBlocked(OnSQLite):
+    @pytest.mark.parametrize(
+        ("key", "faults", "words"),
+        [
+            ("mistyped", Faults(), "refused the key.*401"),
+            ("sandbox-key", Faults(scopes=("signals:read",)), "refused the key.*signals:write"),
+            ("sandbox-key", Faults(share_of_posts={"html_404": 1}), "no Signals API at this address.*api_base"),
+        ],
+        ids=["401", "403", "404 page"],
+    )
+    async def test_every_record_is_kept_until_a_person_mends_it(
+        self, ledger: Ledger, clock: Clock, key: str, faults: Faults, words: str
+    ) -> None:
+        """A wrong key or address costs no record: it is said at once, and all are delivered once it is mended."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(9)))
+        sandbox = Sandbox(now=clock, faults=faults)
+        async with at(sandbox, clock, key) as zentrik:
+            with pytest.raises(KeyRefused, match=words):
+                await Sender(ledger, zentrik, clock, run, Delivery(concurrency=2, max_attempts=1))()
+        assert sandbox.calls.count("POST") == 2
+        assert await states(ledger) == {State.QUEUED: 9}
+        sandbox.faults = Faults()
+        async with at(sandbox, clock) as zentrik:
+            assert (await Sender(ledger, zentrik, clock, run)()).accepted == 9
+
+    async def test_answers_under_way_are_stored_before_it_is_said(self, ledger: Ledger, clock: Clock) -> None:
+        """A key revoked in the middle of a run takes nothing back that was accepted."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(5)))
+        all_asked = asyncio.Barrier(3)
+        statuses = iter([401, 201, 201])
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            status = next(statuses)
+            await all_asked.wait()
+            return created(request) if status == 201 else httpx.Response(status)
+
+        async with answering(answer, clock) as zentrik:
+            with pytest.raises(KeyRefused, match="Every record is kept"):
+                await Sender(ledger, zentrik, clock, run, Delivery(concurrency=3))()
+        assert await states(ledger) == {State.PROCESSING: 2, State.QUEUED: 3}
+
+
+class TestLostAnswers(OnSQLite):
+    @pytest.mark.parametrize("mishap", ["500", "502", "503", "504", "cut_before", "cut_after", "torn", "garbled"])
+    async def test_no_certain_answer_means_no_second_post(self, ledger: Ledger, clock: Clock, mishap: str) -> None:
+        """Whether Zentrik has it or not, a signal whose answer was lost is not posted again before somebody looked."""
+        run = await queued(ledger, clock, signal(1))
+        sandbox = Sandbox(now=clock, faults=Faults.model_validate({"next_posts": [mishap]}))
+        async with at(sandbox, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run)
+            assert await send() == Dispatched(1, 0)
+            [row] = await rows(ledger)
+            assert (row.state, row.due_at) == (State.UNKNOWN, clock() + send.delivery.look_after)
+            assert row.last_error
+            clock.move(1e6)
+            assert (await send()).posted == 0
+        assert sandbox.calls.count("POST") == 1
+
+    async def test_a_timeout_is_no_answer(self, ledger: Ledger, clock: Clock) -> None:
+        """A post that takes too long may have arrived: it is looked for, not repeated."""
+        run = await queued(ledger, clock, signal(1))
+        sandbox = Sandbox(now=clock, faults=Faults(next_posts=("hold",)))
+        async with at(sandbox, clock, patience=timedelta(milliseconds=100)) as zentrik:
+            await Sender(ledger, zentrik, clock, run)()
+        [row] = await rows(ledger)
+        assert (row.state, row.last_error) == (State.UNKNOWN, "no answer in time")
+        assert len(sandbox.books) == 1
+
+    async def test_a_conflict_is_looked_into(self, ledger: Ledger, clock: Clock) -> None:
+        """«It exists already» is no refusal: the signal is followed once it is found."""
+        run = await queued(ledger, clock, signal(1))
+
+        async def answer(_request: httpx.Request) -> httpx.Response:
+            return httpx.Response(409, json={"message": "externalId exists"})
+
+        async with answering(answer, clock) as zentrik:
+            await Sender(ledger, zentrik, clock, run)()
+        [row] = await rows(ledger)
+        assert (row.state, row.last_error) == (State.UNKNOWN, "409: externalId exists")
+
+    async def test_the_others_go_on(self, ledger: Ledger, clock: Clock) -> None:
+        """One broken connection costs one signal a detour, and the others nothing."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(5)))
+        sandbox = Sandbox(now=clock, faults=Faults(next_posts=("cut_after",)))
+        async with at(sandbox, clock) as zentrik:
+            assert await Sender(ledger, zentrik, clock, run, Delivery(concurrency=1))() == Dispatched(5, 4)
+        assert await states(ledger) == {State.UNKNOWN: 1, State.PROCESSING: 4}
+
+    async def test_an_overloaded_zentrik_is_left_alone(self, ledger: Ledger, clock: Clock) -> None:
+        """503 with a time closes the gate for all until then."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(5)))
+
+        async def answer(_request: httpx.Request) -> httpx.Response:
+            return httpx.Response(503, headers={"Retry-After": "120"})
+
+        async with answering(answer, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=1))
+            assert (await send()).posted == 1
+            assert send.closed_for == 120
+        assert await states(ledger) == {State.UNKNOWN: 1, State.QUEUED: 4}
+
+    async def test_one_lost_time_and_again_is_tried_less_and_less_often(self, ledger: Ledger, clock: Clock) -> None:
+        """A record on which Zentrik breaks every time does not keep it (and the list) busy for ever."""
+        run = await queued(ledger, clock, signal(1))
+        waits: list[float] = []
+        async with at(Sandbox(now=clock, faults=Faults(share_of_posts={"500": 1})), clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run)
+            for _ in range(11):
+                assert (await send()).posted == 1
+                [row] = await rows(ledger)
+                assert row.due_at is not None
+                waits.append((row.due_at - clock()).total_seconds())
+                await ledger.settle_unknowns([Sighting(row.id, row.attempts, None, clock())], run, clock())
+        assert waits == [2, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]

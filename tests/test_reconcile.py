@@ -1,0 +1,395 @@
+"""Reconcile: lost answers are settled by looking, and nothing is called absent that may be there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from syncd.dispatch import Delivery, dispatch
+from syncd.errors import KeyRefused
+from syncd.fates import Unknown
+from syncd.ledger import Answer, Database, Ledger, State, report
+from syncd.pacing import Gate, LookSchedule
+from syncd.reconcile import NAMELESS, Reconciled, reconcile
+from syncd.sandbox import Faults, Sandbox
+from syncd.sandbox.books import Order
+from syncd.signals import Signal
+from syncd.zentrik import Troubled, Zentrik
+from tests.conftest import Clock, signal, source
+
+ORDERS: tuple[Order, ...] = ("newest_first", "oldest_first", "creation", "shuffled")
+Hook = Callable[[int], None]
+
+
+class OnSQLite:
+    """What does not depend on the database is tried on one."""
+
+    @pytest.fixture
+    def ledger_url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+class Watched(httpx.AsyncHTTPTransport):
+    """The wire, with something happening before each call on it; calls are numbered from 1."""
+
+    def __init__(self, before: Hook) -> None:
+        super().__init__(verify=False)
+        self._before = before
+        self._calls = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self._calls += 1
+        self._before(self._calls)
+        return await super().handle_async_request(request)
+
+
+@asynccontextmanager
+async def at(
+    sandbox: Sandbox,
+    clock: Clock,
+    before: Hook = lambda _: None,
+    key: str = "sandbox-key",
+    patience: timedelta = timedelta(seconds=20),
+) -> AsyncIterator[Zentrik]:
+    """A client of the served sandbox, over real HTTP."""
+    async with (
+        sandbox.serve() as api_base,
+        Zentrik(api_base, key, clock=clock, timeout=patience, transport=Watched(before)) as zentrik,
+    ):
+        yield zentrik
+
+
+def answering(answer: Callable[[int, int], httpx.Response], clock: Clock) -> Zentrik:
+    """A client whose list calls are answered by the function, given the limit and the offset."""
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        return answer(int(request.url.params["limit"]), int(request.url.params["offset"]))
+
+    return Zentrik("http://zentrik.test/api", "k", clock=clock, transport=httpx.MockTransport(handle))
+
+
+def others(sandbox: Sandbox, count: int) -> None:
+    """Signals that somebody else sent to the workspace."""
+    for _ in range(count):
+        sandbox.books.create({"text": "Something else.", "signalType": "review"})
+
+
+def arrived(sandbox: Sandbox, *signals: Signal) -> None:
+    """Zentrik got these, though nobody heard of it."""
+    for each in signals:
+        sandbox.books.create(json.loads(each.body))
+
+
+async def lost(ledger: Ledger, clock: Clock, *page: Signal) -> int:
+    """A run that has posted these signals and heard nothing of any; they are due to be looked for."""
+    run = await ledger.start_run("test", clock())
+    await ledger.start_pull(source(), run, clock())
+    await ledger.record_page(source(), page, [], {}, run, clock())
+    await ledger.finish_pull(source(), run, None, clock())
+    taken = await ledger.exchange([], len(page), run, clock())
+    await ledger.exchange([Answer(each, Unknown("reset"), clock(), clock()) for each in taken], 0, run, clock())
+    return run
+
+
+async def rows(ledger: Ledger) -> dict[str, report.SignalRow]:
+    return {row.external_id: row for row in await ledger.ask(lambda db: list(report.find(db)))}
+
+
+async def states(ledger: Ledger) -> dict[State, int]:
+    return dict(Counter(row.state for row in (await rows(ledger)).values()))
+
+
+def some(count: int) -> list[Signal]:
+    return [signal(number) for number in range(count)]
+
+
+class TestLooking:
+    async def test_found_is_followed_and_absent_is_queued(self, ledger: Ledger, clock: Clock) -> None:
+        """What Zentrik has is not posted again, and what it does not have is not forgotten."""
+        run = await lost(ledger, clock, *some(6))
+        sandbox = Sandbox(now=clock)
+        arrived(sandbox, *some(3))
+        clock.move(5)
+        async with at(sandbox, clock) as zentrik:
+            assert await reconcile(ledger, zentrik, run, clock) == Reconciled(found=3, requeued=3)
+        found = await rows(ledger)
+        for each in some(3):
+            [remote] = sandbox.books.with_external_id(each.external_id)
+            row = found.pop(each.external_id)
+            assert (row.state, row.public_id) == (State.PROCESSING, remote["publicId"])
+            assert (row.job_id, row.accepted_at) == (remote["processing"]["lastJobId"], clock())
+        assert {(row.state, row.due_at) for row in found.values()} == {(State.QUEUED, clock())}
+        assert len(await ledger.awaited(10, clock())) == 3
+
+
+class TestWhereverItStands(OnSQLite):
+    @pytest.mark.parametrize("order", ORDERS)
+    async def test_it_is_found_among_a_thousand_others(self, ledger: Ledger, clock: Clock, order: Order) -> None:
+        """In whatever order Zentrik lists, a signal it has is found: first, last, or in the middle."""
+        page = some(4)
+        run = await lost(ledger, clock, *page)
+        sandbox = Sandbox(now=clock, order=order)
+        arrived(sandbox, page[0])
+        others(sandbox, 500)
+        arrived(sandbox, page[1])
+        others(sandbox, 500)
+        arrived(sandbox, page[2])
+        async with at(sandbox, clock) as zentrik:
+            done = await reconcile(ledger, zentrik, run, clock)
+            assert zentrik.calls.reads <= 12
+        assert (done.found, done.requeued, done.trouble) == (3, 1, None)
+        assert (await rows(ledger))[page[3].external_id].state is State.QUEUED
+
+    async def test_the_search_ends_with_the_last_find(self, ledger: Ledger, clock: Clock) -> None:
+        """A large workspace is not read to its end for what stands at its head."""
+        run = await lost(ledger, clock, *some(3))
+        sandbox = Sandbox(now=clock)
+        others(sandbox, 400)
+        arrived(sandbox, *some(3))
+        async with at(sandbox, clock) as zentrik:
+            await reconcile(ledger, zentrik, run, clock)
+            assert zentrik.calls.reads == 1
+
+    async def test_many_share_one_sweep(self, ledger: Ledger, clock: Clock) -> None:
+        """After an outage hundreds of lost answers cost one walk through the list."""
+        run = await lost(ledger, clock, *some(300))
+        sandbox = Sandbox(now=clock, order="shuffled")
+        arrived(sandbox, *some(150))
+        others(sandbox, 700)
+        async with at(sandbox, clock) as zentrik:
+            done = await reconcile(ledger, zentrik, run, clock)
+            assert zentrik.calls.reads <= 10
+        assert (done.found, done.requeued) == (150, 150)
+
+    async def test_an_empty_workspace_has_nothing(self, ledger: Ledger, clock: Clock) -> None:
+        """The very first post, lost, is posted again."""
+        run = await lost(ledger, clock, signal(1))
+        async with at(Sandbox(now=clock), clock) as zentrik:
+            assert (await reconcile(ledger, zentrik, run, clock)).requeued == 1
+
+    async def test_it_is_looked_for_when_due_and_not_before(self, ledger: Ledger, clock: Clock) -> None:
+        """Nobody looks while the post may still be under way; `syncd reconcile` may look at once."""
+        clock.move(10)
+        run = await lost(ledger, clock, signal(1))
+        clock.move(-10)
+        async with at(Sandbox(now=clock), clock) as zentrik:
+            assert await reconcile(ledger, zentrik, run, clock) == Reconciled()
+            assert zentrik.calls.reads == 0
+            assert (await reconcile(ledger, zentrik, run, clock, horizon=timedelta(days=1))).requeued == 1
+
+    async def test_one_without_a_name_rests_with_the_reason(self, ledger: Ledger, clock: Clock) -> None:
+        """A body that carries no externalId cannot be looked for: a person is told what to do, and nobody guesses."""
+        run = await lost(ledger, clock, Signal("listed:reviews:x", b'{"text":"Hm.","signalType":"review"}', b"f"))
+        sandbox = Sandbox(now=clock)
+        others(sandbox, 3)
+        async with at(sandbox, clock) as zentrik:
+            assert await reconcile(ledger, zentrik, run, clock) == Reconciled(unsearchable=1)
+            clock.move(1e6)
+            assert await reconcile(ledger, zentrik, run, clock) == Reconciled()
+            assert zentrik.calls.reads == 0
+        [row] = (await rows(ledger)).values()
+        assert (row.state, row.last_error, row.due_at) == (State.UNKNOWN, NAMELESS, None)
+
+
+class TestTrouble(OnSQLite):
+    @pytest.mark.parametrize(
+        ("mishap", "after"), [("429", 9), ("503", None), ("cut_before", None), ("garbled", None), ("html_404", None)]
+    )
+    async def test_trouble_midway_leaves_the_rest_unknown(
+        self, ledger: Ledger, clock: Clock, mishap: str, after: int | None
+    ) -> None:
+        """A list that was not read to its end proves nothing absent; what it did show is settled."""
+        page = some(20)
+        run = await lost(ledger, clock, *page)
+        sandbox = Sandbox(now=clock, order="creation")
+        arrived(sandbox, *page[:5])
+        others(sandbox, 300)
+        arrived(sandbox, *page[5:10])
+
+        def break_third(call: int) -> None:
+            if call == 3:
+                faults = {"next_reads": [mishap], "retry_after_seconds": 9}
+                sandbox.faults = Faults.model_validate(faults)
+
+        async with at(sandbox, clock, break_third) as zentrik:
+            done = await reconcile(ledger, zentrik, run, clock)
+            assert (done.found, done.requeued) == (5, 0)
+            assert done.trouble is not None
+            assert done.trouble.after == (None if after is None else timedelta(seconds=after))
+            assert await states(ledger) == {State.PROCESSING: 5, State.UNKNOWN: 15}
+            assert (await reconcile(ledger, zentrik, run, clock)) == Reconciled(found=5, requeued=10)
+
+    async def test_a_refused_key_settles_nothing(self, ledger: Ledger, clock: Clock) -> None:
+        """With a wrong key nothing is called absent, and all is looked for under the next one."""
+        run = await lost(ledger, clock, *some(3))
+        sandbox = Sandbox(now=clock)
+        arrived(sandbox, *some(3))
+        async with at(sandbox, clock, key="revoked") as zentrik:
+            with pytest.raises(KeyRefused):
+                await reconcile(ledger, zentrik, run, clock)
+        async with at(sandbox, clock) as zentrik:
+            assert (await reconcile(ledger, zentrik, run, clock)).found == 3
+
+    async def test_one_that_arrives_late_is_not_doubled(
+        self, ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A post that Zentrik takes in after its caller gave up is found, because nobody looks too early."""
+        run = await lost(ledger, clock)
+        await ledger.start_pull(source(), run, clock())
+        await ledger.record_page(source(), [signal(1)], [], {}, run, clock())
+        sandbox = Sandbox(now=clock, faults=Faults(latency=0.3))
+        taken_in, create = asyncio.Event(), sandbox.books.create
+
+        def note(body: object) -> dict[str, Any]:
+            taken_in.set()
+            return create(body)
+
+        monkeypatch.setattr(sandbox.books, "create", note)
+        delivery = Delivery(look_after=timedelta(seconds=2))
+        async with at(sandbox, clock, patience=timedelta(milliseconds=50)) as zentrik:
+            await dispatch(ledger, zentrik, Gate(), LookSchedule(), run, clock, lambda: 0.0, delivery)
+            assert (len(sandbox.books), await states(ledger)) == (0, {State.UNKNOWN: 1})
+            assert await reconcile(ledger, zentrik, run, clock) == Reconciled()
+            async with asyncio.timeout(5):
+                await taken_in.wait()
+            sandbox.faults = Faults()
+            clock.move(2)
+            assert (await reconcile(ledger, zentrik, run, clock)).found == 1
+        assert sandbox.books.created == 1
+
+
+class TestChangingList(OnSQLite):
+    @pytest.mark.parametrize("order", ["newest_first", "creation"])
+    async def test_what_slips_past_between_two_pages_is_not_called_absent(
+        self, ledger: Ledger, clock: Clock, order: Order
+    ) -> None:
+        """Forty deletions and forty inserts between two pages, unseen by the totals, double nothing."""
+        run = await lost(ledger, clock, signal(1), signal(2))
+        sandbox = Sandbox(now=clock, order=order)
+        others(sandbox, 120)
+        arrived(sandbox, signal(1))
+        others(sandbox, 119)
+
+        def rearrange(call: int) -> None:
+            if call == 2:
+                for remote in sandbox.books.page(40, 0):
+                    sandbox.books.delete(remote["publicId"])
+                others(sandbox, 40)
+
+        async with at(sandbox, clock, rearrange) as zentrik:
+            done = await reconcile(ledger, zentrik, run, clock)
+        assert done == Reconciled(found=1, requeued=1)
+        assert (await rows(ledger))[signal(1).external_id].state is State.PROCESSING
+
+    @settings(max_examples=30, deadline=None)
+    @given(
+        seed=st.integers(0, 2**32),
+        size=st.integers(1, 450),
+        deletions=st.integers(0, 45),
+        inserts=st.integers(0, 45),
+        side=st.sampled_from(["head", "tail", "anywhere"]),
+    )
+    async def test_whatever_changes_while_it_looks(
+        self, seed: int, size: int, deletions: int, inserts: int, side: str
+    ) -> None:
+        """However a workspace changes between two pages, no signal that is in it is ever posted again."""
+        chance = random.Random(seed)
+        clock = Clock()
+        page = some(3)
+        listed = [f"SIGNAL-{number}" for number in range(size)]
+        named = {f"here-{number}": each.external_id for number, each in enumerate(page[:2])}
+        for public_id in named:
+            listed.insert(chance.randrange(len(listed) + 1), public_id)
+        made = 0
+
+        def list_page(limit: int, offset: int) -> httpx.Response:
+            nonlocal made
+            shown = listed[offset : offset + limit]
+            headers = {"X-Total-Count": str(len(listed)), "X-Has-More": str(offset + limit < len(listed)).lower()}
+            for _ in range(chance.randint(0, inserts)):
+                made += 1
+                place = {"head": 0, "tail": len(listed)}.get(side, chance.randrange(len(listed) + 1))
+                listed.insert(place, f"NEW-{made}")
+            for _ in range(chance.randint(0, deletions)):
+                strangers = [public_id for public_id in listed if public_id not in named]
+                if strangers:
+                    listed.remove(strangers[0] if side != "anywhere" else chance.choice(strangers))
+            body = [{"publicId": public_id, "externalId": named.get(public_id), "status": ""} for public_id in shown]
+            return httpx.Response(200, json=body, headers=headers)
+
+        with TemporaryDirectory() as folder:
+            ledger = Ledger(Database(f"sqlite:///{folder}/ledger.db"))
+            run = await lost(ledger, clock, *page)
+            async with answering(list_page, clock) as zentrik:
+                done = await reconcile(ledger, zentrik, run, clock)
+                assert zentrik.calls.reads < 200
+            after = await rows(ledger)
+            for each in page[:2]:
+                assert after[each.external_id].state in (State.PROCESSING, State.UNKNOWN)
+            if done.trouble is None:
+                assert (done.found, done.requeued) == (2, 1)
+            ledger.close()
+
+    @pytest.mark.parametrize("headers", [{"X-Has-More": "true"}, {}], ids=["says more", "says nothing"])
+    @pytest.mark.parametrize("shown", [0, 100])
+    async def test_a_list_that_never_ends_is_trouble(
+        self, ledger: Ledger, clock: Clock, headers: dict[str, str], shown: int
+    ) -> None:
+        """A server that ignores the offset is not read for ever, and a list it cut short proves nothing absent."""
+        run = await lost(ledger, clock, signal(1))
+        same = [{"publicId": f"SIGNAL-{number}", "externalId": None} for number in range(shown)]
+        async with answering(lambda _limit, _offset: httpx.Response(200, json=same, headers=headers), clock) as zentrik:
+            done = await reconcile(ledger, zentrik, run, clock)
+            assert zentrik.calls.reads <= 8
+        if headers or shown:
+            assert isinstance(done.trouble, Troubled)
+            assert await states(ledger) == {State.UNKNOWN: 1}
+        else:
+            assert done.requeued == 1
+
+    async def test_pages_shorter_than_asked_for_hide_nothing(self, ledger: Ledger, clock: Clock) -> None:
+        """A server that gives fewer signals a page than we ask for is still read without a gap."""
+        run = await lost(ledger, clock, signal(1), signal(2))
+        listed = [{"publicId": f"SIGNAL-{number}", "externalId": None} for number in range(300)]
+        listed[70]["externalId"] = signal(1).external_id
+
+        def list_page(_limit: int, offset: int) -> httpx.Response:
+            return httpx.Response(200, json=listed[offset : offset + 50], headers={"X-Total-Count": "300"})
+
+        async with answering(list_page, clock) as zentrik:
+            assert await reconcile(ledger, zentrik, run, clock) == Reconciled(found=1, requeued=1)
+
+
+class TestTheWhole:
+    async def test_through_every_kind_of_weather_nothing_is_lost_or_doubled(self, ledger: Ledger, clock: Clock) -> None:
+        """With half of all answers going wrong in every way there is, each record is at Zentrik once in the end."""
+        page = some(120)
+        run = await lost(ledger, clock)
+        await ledger.start_pull(source(), run, clock())
+        await ledger.record_page(source(), page, [], {}, run, clock())
+        each_way = ("429", "500", "503", "504", "cut_before", "cut_after", "torn", "garbled")
+        faults = {"share_of_posts": dict.fromkeys(each_way, 0.06), "share_of_reads": {"503": 0.1, "cut_before": 0.1}}
+        sandbox = Sandbox(now=clock, faults=Faults.model_validate(faults), order="shuffled")
+        gate, looks, chance = Gate(), LookSchedule(), random.Random(1)
+        async with at(sandbox, clock) as zentrik:
+            for _ in range(400):
+                await dispatch(ledger, zentrik, gate, looks, run, clock, chance.random)
+                await reconcile(ledger, zentrik, run, clock)
+                if await ledger.ask(report.next_due, [State.QUEUED, State.UNKNOWN, State.SENDING]) is None:
+                    break
+                clock.move(1)
+        assert await states(ledger) == {State.PROCESSING: 120}
+        assert (sandbox.books.created, sandbox.books.duplicates()) == (120, 0)

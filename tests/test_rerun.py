@@ -1,0 +1,205 @@
+"""Rerun: what an operator has tried again moves on as its state allows, and is never created twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from syncd.dispatch import Delivery, dispatch
+from syncd.errors import KeyRefused
+from syncd.ledger import Ledger, State, report
+from syncd.pacing import Gate, LookSchedule
+from syncd.reconcile import reconcile
+from syncd.rerun import Rerun, rerun
+from syncd.sandbox import Faults, Sandbox
+from syncd.signals import Signal
+from syncd.track import track
+from syncd.zentrik import Zentrik
+from tests.conftest import Clock, signal, source
+
+FAIL = "[sandbox: fail]"
+
+
+@pytest.fixture
+def ledger_url(tmp_path: Path) -> str:
+    """What is tried here does not depend on the database."""
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+@asynccontextmanager
+async def at(sandbox: Sandbox, clock: Clock, key: str = "sandbox-key") -> AsyncIterator[Zentrik]:
+    """A client of the served sandbox, over real HTTP."""
+    async with sandbox.serve() as api_base:
+        wire = httpx.AsyncHTTPTransport(verify=False)
+        async with Zentrik(api_base, key, clock=clock, transport=wire) as zentrik:
+            yield zentrik
+
+
+async def rows(ledger: Ledger) -> list[report.SignalRow]:
+    """Every signal, in the order it was queued."""
+    return sorted(await ledger.ask(lambda db: list(report.find(db))), key=lambda row: row.id)
+
+
+async def delivered(ledger: Ledger, zentrik: Zentrik, clock: Clock, *page: Signal) -> int:
+    """A run that has posted these signals one after the other, and followed them to their outcomes."""
+    run = await ledger.start_run("test", clock())
+    await ledger.start_pull(source(), run, clock())
+    await ledger.record_page(source(), page, [], {}, run, clock())
+    await ledger.finish_pull(source(), run, None, clock())
+    await send(ledger, zentrik, clock, run)
+    return run
+
+
+async def send(ledger: Ledger, zentrik: Zentrik, clock: Clock, run: int) -> None:
+    """Post what is queued, and look at the outcomes a minute later."""
+    looks = LookSchedule()
+    await dispatch(ledger, zentrik, Gate(), looks, run, clock, lambda: 0.5, Delivery(concurrency=1))
+    clock.move(60)
+    await track(ledger, zentrik, looks, run, clock)
+
+
+def failing(count: int) -> Sequence[Signal]:
+    return [signal(number, FAIL) for number in range(count)]
+
+
+async def test_a_rejected_one_is_posted_again(ledger: Ledger, clock: Clock) -> None:
+    """What Zentrik refused is tried once more on request, its tries counted afresh."""
+    sandbox = Sandbox(now=clock)
+    bad = Signal("bad", b'{"text":"Fine.","signalType":"rumour"}', b"f")
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, bad)
+        assert await rerun(ledger, zentrik, await rows(ledger), run, clock) == Rerun(queued=1)
+        [row] = await rows(ledger)
+        assert (row.state, row.due_at, row.last_error) == (State.QUEUED, clock(), None)
+        await send(ledger, zentrik, clock, run)
+    assert sandbox.calls.count("POST", "/signals", 422) == 2
+
+
+async def test_a_failed_one_is_processed_anew_and_not_created_anew(ledger: Ledger, clock: Clock) -> None:
+    """After Zentrik's trouble is over its failures are made good, without a second copy of any signal."""
+    sandbox = Sandbox(now=clock)
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, *failing(20))
+        before = await rows(ledger)
+        assert {row.state for row in before} == {State.FAILED}
+        sandbox.faults = Faults(failing_marker=None)
+        assert await rerun(ledger, zentrik, before, run, clock) == Rerun(processing=20)
+        for row, was in zip(await rows(ledger), before, strict=True):
+            assert (row.state, row.public_id, row.last_error) == (State.PROCESSING, was.public_id, None)
+            assert row.job_id == sandbox.books.get(str(row.public_id))["processing"]["lastJobId"] != was.job_id
+        await send(ledger, zentrik, clock, run)
+    assert {row.state for row in await rows(ledger)} == {State.PROCESSED}
+    assert (sandbox.books.created, sandbox.calls.count("POST", "/signals")) == (20, 20)
+
+
+async def test_one_that_is_gone_is_left_with_the_reason(ledger: Ledger, clock: Clock) -> None:
+    """A signal deleted at Zentrik cannot be processed again: that is said, and the others are."""
+    sandbox = Sandbox(now=clock)
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, *failing(3))
+        first, *_ = before = await rows(ledger)
+        sandbox.books.delete(str(first.public_id))
+        done = await rerun(ledger, zentrik, before, run, clock)
+    assert done == Rerun(processing=2, left=[(first.external_id, "Zentrik no longer has it")])
+    assert (await rows(ledger))[0] == first
+
+
+async def test_what_is_on_its_way_or_done_is_left_alone(ledger: Ledger, clock: Clock) -> None:
+    """Nothing that Zentrik has, or is about to get, is posted or processed a second time."""
+    sandbox = Sandbox(now=clock)
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, signal(1))
+        await ledger.start_pull(source(), run, clock())
+        await ledger.record_page(source(), [signal(2), signal(3)], [], {}, run, clock())
+        await ledger.exchange([], 1, run, clock())
+        before, calls = await rows(ledger), sandbox.calls.by_status()
+        done = await rerun(ledger, zentrik, before, run, clock)
+        assert sandbox.calls.by_status() == calls
+    assert await rows(ledger) == before
+    assert (done.queued, done.processing) == (0, 0)
+    said = {name.rpartition("-")[2]: why.partition(";")[0] for name, why in done.left}
+    assert said == {"1": "it is processed", "2": "it is sending", "3": "it is queued"}
+
+
+async def test_a_lost_one_that_can_be_looked_for_is_not_posted_blindly(ledger: Ledger, clock: Clock) -> None:
+    """`syncd retry` on a signal Zentrik may have does not double it: it is looked for first."""
+    sandbox = Sandbox(now=clock, faults=Faults(next_posts=("cut_after",)))
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, signal(1))
+        before = await rows(ledger)
+        assert before[0].state is State.UNKNOWN
+        done = await rerun(ledger, zentrik, before, run, clock)
+        assert done.queued == 0
+        assert "syncd reconcile" in done.left[0][1]
+        assert (await reconcile(ledger, zentrik, run, clock)).found == 1
+    assert sandbox.books.created == 1
+
+
+async def test_a_lost_one_without_a_name_is_posted_on_the_operators_word(ledger: Ledger, clock: Clock) -> None:
+    """Where nobody can look, a person decides, and their word is enough."""
+    sandbox = Sandbox(now=clock, faults=Faults(next_posts=("cut_before",)))
+    nameless = Signal("listed:reviews:x", b'{"text":"Hm.","signalType":"review"}', b"f")
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, nameless)
+        await reconcile(ledger, zentrik, run, clock)
+        assert await rerun(ledger, zentrik, await rows(ledger), run, clock) == Rerun(queued=1)
+        await send(ledger, zentrik, clock, run)
+    assert [row.state for row in await rows(ledger)] == [State.PROCESSED]
+    assert sandbox.books.created == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_zentrik_in_trouble_is_not_asked_on_and_on(ledger: Ledger, clock: Clock, status: int) -> None:
+    """Told «too many», syncd does not go on with the other thousand; all that is left says why and can be retried."""
+    sandbox = Sandbox(now=clock)
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, *failing(40))
+    asked: list[str] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        if len(asked) <= 8:
+            return httpx.Response(201, json={"jobId": f"job-{len(asked)}"})
+        return httpx.Response(status, json={"message": "not now"})
+
+    wire = httpx.MockTransport(answer)
+    async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=wire) as zentrik:
+        done = await rerun(ledger, zentrik, await rows(ledger), run, clock)
+    assert len(asked) == 16
+    assert (done.processing, len(done.left)) == (8, 32)
+    assert len({why for _, why in done.left}) == 1
+    assert [row.state for row in await rows(ledger)].count(State.FAILED) == 32
+
+
+async def test_one_zentrik_will_not_process_is_left_in_its_words(ledger: Ledger, clock: Clock) -> None:
+    """A refusal to process is one signal's, and told as Zentrik tells it."""
+    sandbox = Sandbox(now=clock)
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, *failing(3))
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("SIGNAL-2/process"):
+            return httpx.Response(409, json={"message": "already being processed"})
+        return httpx.Response(201, content=json.dumps({"jobId": "job-9"}))
+
+    wire = httpx.MockTransport(answer)
+    async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=wire) as zentrik:
+        done = await rerun(ledger, zentrik, await rows(ledger), run, clock)
+    assert (done.processing, [why for _, why in done.left]) == (2, ["409: already being processed"])
+
+
+async def test_a_refused_key_is_raised(ledger: Ledger, clock: Clock) -> None:
+    """With a wrong key nothing changes, and what to do is said."""
+    sandbox = Sandbox(now=clock)
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, *failing(2))
+    before = await rows(ledger)
+    async with at(sandbox, clock, "revoked") as zentrik:
+        with pytest.raises(KeyRefused, match="ZENTRIK_API_KEY"):
+            await rerun(ledger, zentrik, before, run, clock)
+    assert await rows(ledger) == before

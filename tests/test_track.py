@@ -1,0 +1,485 @@
+"""Track: outcomes become known in few calls, whatever order Zentrik lists in, and nothing is concluded from trouble."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+import syncd.track
+from syncd.errors import KeyRefused
+from syncd.fates import Accepted
+from syncd.ledger import Answer, Ledger, State, report
+from syncd.pacing import LookSchedule
+from syncd.sandbox import Faults, Sandbox
+from syncd.sandbox.bodies import creation
+from syncd.sandbox.books import Order
+from syncd.signals import Signal
+from syncd.track import track
+from syncd.zentrik import Troubled, Zentrik
+from tests.conftest import Clock, signal, source
+
+ORDERS: tuple[Order, ...] = ("newest_first", "oldest_first", "creation", "shuffled")
+TAKES = timedelta(seconds=5)
+
+
+@pytest.fixture
+def ledger_url(tmp_path: Path) -> str:
+    """What is tried here does not depend on the database."""
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+@pytest.fixture
+def looks() -> LookSchedule:
+    return LookSchedule()
+
+
+def workspace(clock: Clock, order: Order = "newest_first", takes: timedelta = TAKES) -> Sandbox:
+    return Sandbox(now=clock, order=order, processing_takes=takes)
+
+
+def others(sandbox: Sandbox, count: int) -> None:
+    """Signals that somebody else sent to the workspace."""
+    draft = creation({"text": "Something else.", "signalType": "review"})
+    for _ in range(count):
+        sandbox.books._enter(draft)  # checked once: a crowd is made ten times a second
+
+
+async def accepted(
+    ledger: Ledger, sandbox: Sandbox, clock: Clock, looks: LookSchedule, page: Sequence[Signal], name: str = "reviews"
+) -> int:
+    """A run that has posted these signals, and all were accepted."""
+    run = await ledger.start_run("test", clock())
+    origin = source(name=name)
+    await ledger.start_pull(origin, run, clock())
+    await ledger.record_page(origin, page, [], {}, run, clock())
+    await ledger.finish_pull(origin, run, None, clock())
+    answers = []
+    for taken in await ledger.exchange([], len(page), run, clock()):
+        told = sandbox.books.create(json.loads(taken.body))
+        verdict = Accepted(told["publicId"], told["jobId"])
+        answers.append(Answer(taken, verdict, clock(), looks.first_look(clock())))
+    await ledger.exchange(answers, 0, run, clock())
+    return run
+
+
+def some(count: int, start: int = 0) -> list[Signal]:
+    return [signal(number) for number in range(start, start + count)]
+
+
+Hook = Callable[[int], None]
+
+
+class Watched(httpx.AsyncHTTPTransport):
+    """The wire, with something happening before each call on it; calls are numbered from 1."""
+
+    def __init__(self, before: Hook) -> None:
+        super().__init__(verify=False)
+        self._before = before
+        self._calls = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self._calls += 1
+        self._before(self._calls)
+        return await super().handle_async_request(request)
+
+
+@asynccontextmanager
+async def at(
+    sandbox: Sandbox, clock: Clock, before: Hook = lambda _: None, key: str = "sandbox-key"
+) -> AsyncIterator[Zentrik]:
+    """A client of the served sandbox, over real HTTP."""
+    async with (
+        sandbox.serve() as api_base,
+        Zentrik(api_base, key, clock=clock, transport=Watched(before)) as zentrik,
+    ):
+        yield zentrik
+
+
+async def rows(ledger: Ledger) -> list[report.SignalRow]:
+    """Every signal, in the order it was queued."""
+    return sorted(await ledger.ask(lambda db: list(report.find(db))), key=lambda row: row.id)
+
+
+async def states(ledger: Ledger) -> dict[State, int]:
+    return dict(Counter(row.state for row in await rows(ledger)))
+
+
+async def follow(ledger: Ledger, zentrik: Zentrik, looks: LookSchedule, run: int, clock: Clock) -> int:
+    """Rounds as the daemon makes them, at least a second apart, until every outcome is known; how many it took."""
+    second = timedelta(seconds=1)
+    for number in range(200):
+        due = await ledger.ask(report.next_due, [State.PROCESSING])
+        if due is None:
+            return number
+        clock.now = max(due, clock() + second)
+        horizon = max(second, (looks.learned or timedelta(0)) / 4)
+        await track(ledger, zentrik, looks, run, clock, horizon=horizon)
+    raise AssertionError("not settled after 200 rounds")
+
+
+class TestCalls:
+    @pytest.mark.parametrize(
+        ("order", "crowd"),
+        [
+            *((order, (2500, 2500)) for order in ORDERS),
+            ("newest_first", (0, 5000)),
+            ("oldest_first", (5000, 0)),
+        ],
+        ids=str,
+    )
+    async def test_a_thousand_outcomes_in_few_calls(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule, order: Order, crowd: tuple[int, int]
+    ) -> None:
+        """A thousand signals settle within 150 read calls, wherever they stand among 5,000 of other people's."""
+        sandbox = workspace(clock, order)
+        others(sandbox, crowd[0])
+        clock.move(1)
+        run = await accepted(ledger, sandbox, clock, looks, some(1000))
+        clock.move(1)
+        others(sandbox, crowd[1])
+        async with at(sandbox, clock) as zentrik:
+            await follow(ledger, zentrik, looks, run, clock)
+            assert zentrik.calls.reads <= 150
+        assert await states(ledger) == {State.PROCESSED: 1000}
+
+    @pytest.mark.parametrize(
+        ("order", "crowd", "takes", "most"),
+        [
+            ("newest_first", 0, 1000, 100),
+            ("oldest_first", 5000, 30, 100),
+            ("shuffled", 5000, 30, 250),
+        ],
+    )
+    async def test_a_thousand_accepted_one_after_the_other(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule, order: Order, crowd: int, takes: int, most: int
+    ) -> None:
+        """The calls stay few when signals fall due in the course of an import, and grow little with Zentrik's time."""
+        sandbox = workspace(clock, order, timedelta(seconds=takes))
+        others(sandbox, crowd)
+        clock.move(1)
+        async with at(sandbox, clock) as zentrik:
+            for second in range(10):
+                run = await accepted(ledger, sandbox, clock, looks, some(100, second * 100))
+                clock.move(1)
+                await track(ledger, zentrik, looks, run, clock, horizon=timedelta(seconds=1))
+            await follow(ledger, zentrik, looks, run, clock)
+            assert zentrik.calls.reads <= most
+        assert await states(ledger) == {State.PROCESSED: 1000}
+
+    async def test_two_are_asked_for_by_name(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
+        """A workspace is not paged through for a handful of signals."""
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(2))
+        clock.move(60)
+        async with at(sandbox, clock) as zentrik:
+            assert (await track(ledger, zentrik, looks, run, clock)).processed == 2
+        assert (sandbox.calls.count("GET", "/signals"), sandbox.calls.count("GET", "/signals/:publicId")) == (0, 2)
+
+    @pytest.mark.parametrize("order", ORDERS)
+    async def test_a_few_lost_in_a_crowd_are_asked_for_by_name(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule, order: Order
+    ) -> None:
+        """Where pages show too little they are left: twenty signals among 5,000 cost two pages more at most."""
+        sandbox = workspace(clock, order)
+        others(sandbox, 2500)
+        clock.move(1)
+        run = await accepted(ledger, sandbox, clock, looks, some(20))
+        clock.move(60)
+        others(sandbox, 2500)
+        async with at(sandbox, clock) as zentrik:
+            assert (await track(ledger, zentrik, looks, run, clock)).processed == 20
+            assert zentrik.calls.reads <= 22
+
+    async def test_one_that_is_stuck_does_not_keep_the_others_waiting(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule
+    ) -> None:
+        """A job that never ends at Zentrik delays nobody else's outcome for long."""
+        sandbox = workspace(clock, takes=timedelta(days=1))
+        await accepted(ledger, sandbox, clock, looks, some(1))
+        sandbox.books._processing_takes = TAKES
+        run = await accepted(ledger, sandbox, clock, looks, some(300, 1))
+        async with at(sandbox, clock) as zentrik:
+            while (await ledger.ask(report.run_counts, run))[State.PROCESSED] < 300:
+                assert clock() < Clock()() + timedelta(seconds=15)
+                await track(ledger, zentrik, looks, run, clock, horizon=timedelta(seconds=1))
+                clock.move(1)
+
+    async def test_outcomes_seen_by_the_way_are_kept(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
+        """A page that shows a settled signal before its time is not asked for again for it."""
+        sandbox = workspace(clock, takes=timedelta(seconds=1))
+        run = await accepted(ledger, sandbox, clock, looks, some(40))
+        clock.move(1.5)
+        await accepted(ledger, sandbox, clock, looks, some(40, 40))
+        clock.move(1)
+        async with at(sandbox, clock) as zentrik:
+            tracked = await track(ledger, zentrik, looks, run, clock)
+            assert (tracked.asked, tracked.processed, zentrik.calls.reads) == (40, 80, 1)
+
+    async def test_nothing_due_asks_nothing(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
+        """Zentrik is not called for signals whose time has not come."""
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(50))
+        async with at(sandbox, clock) as zentrik:
+            assert (await track(ledger, zentrik, looks, run, clock)).asked == 0
+            assert zentrik.calls.reads == 0
+            assert (await track(ledger, zentrik, looks, run, clock, horizon=looks.first)).asked == 50
+
+    async def test_a_round_is_bounded_and_the_next_goes_on(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A ledger with any number of awaited signals is worked through round by round."""
+        monkeypatch.setattr(syncd.track, "BATCH", 40)
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(100))
+        clock.move(60)
+        async with at(sandbox, clock) as zentrik:
+            settled = [(await track(ledger, zentrik, looks, run, clock)).settled for _ in range(4)]
+        assert settled == [40, 40, 20, 0]
+
+    async def test_a_list_that_says_nothing_of_its_length_is_enough(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule
+    ) -> None:
+        """Without the paging headers outcomes are still found, and no page is asked for without end."""
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(250))
+        clock.move(60)
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            path, asked = request.url.path, request.url.params
+            if path.endswith("/signals"):
+                return httpx.Response(200, json=sandbox.books.page(int(asked["limit"]), int(asked["offset"])))
+            return httpx.Response(200, json=sandbox.books.get(path.rpartition("/")[2]))
+
+        wire = httpx.MockTransport(answer)
+        async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=wire) as zentrik:
+            assert (await track(ledger, zentrik, looks, run, clock)).processed == 250
+            assert zentrik.calls.reads <= 6
+
+
+class TestOutcomes:
+    async def test_what_zentrik_drew_is_kept(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
+        """The ledger ends with the very insights, job and times that Zentrik shows."""
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(5))
+        started = clock()
+        clock.move(60)
+        async with at(sandbox, clock) as zentrik:
+            tracked = await track(ledger, zentrik, looks, run, clock)
+        assert (tracked.asked, tracked.processed, tracked.failed, tracked.settled) == (5, 5, 0, 5)
+        for row in await rows(ledger):
+            remote = sandbox.books.get(str(row.public_id))
+            assert (row.state, row.due_at) == (State.PROCESSED, None)
+            assert list(row.insight_ids) == remote["insightIds"]
+            assert row.job_id == remote["processing"]["lastJobId"]
+            assert (row.processing_started_at, row.settled_at) == (started, started + TAKES)
+
+    @pytest.mark.parametrize("count", [1, 5])
+    async def test_a_failure_is_told_in_zentriks_words(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule, count: int
+    ) -> None:
+        """Of a signal that could not be processed its sender learns why; the others are none the worse."""
+        sandbox = workspace(clock)
+        page = [signal(0, "[sandbox: fail]"), *some(count - 1, 1)]
+        run = await accepted(ledger, sandbox, clock, looks, page)
+        clock.move(60)
+        async with at(sandbox, clock) as zentrik:
+            tracked = await track(ledger, zentrik, looks, run, clock)
+        assert (tracked.processed, tracked.failed) == (count - 1, 1)
+        failed, *_ = await rows(ledger)
+        assert failed.state is State.FAILED
+        assert failed.last_error == "No insights could be drawn from this signal: the processor gave up."
+
+    @pytest.mark.parametrize("count", [1, 30])
+    async def test_one_deleted_at_zentrik_is_told_as_that(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule, count: int
+    ) -> None:
+        """A signal somebody deleted is not waited for for ever, and not called a failure of its own."""
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(count))
+        clock.move(60)
+        sandbox.books.delete(str((await rows(ledger))[0].public_id))
+        async with at(sandbox, clock) as zentrik:
+            tracked = await track(ledger, zentrik, looks, run, clock)
+        assert (tracked.processed, tracked.failed) == (count - 1, 1)
+        gone, *_ = await rows(ledger)
+        assert (gone.state, gone.last_error) == (State.FAILED, "Zentrik no longer has this signal (404)")
+
+    async def test_deletions_between_two_pages_hide_nothing(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule
+    ) -> None:
+        """Signals that slip from one page to another unseen are asked for by name in the same round."""
+        sandbox = workspace(clock, "creation")
+        others(sandbox, 50)
+        run = await accepted(ledger, sandbox, clock, looks, some(150))
+        clock.move(60)
+
+        def delete_some(call: int) -> None:
+            if call == 5:
+                for number in range(1, 31):
+                    sandbox.books.delete(f"SIGNAL-{number}")
+
+        async with at(sandbox, clock, delete_some) as zentrik:
+            assert (await track(ledger, zentrik, looks, run, clock)).processed == 150
+
+    async def test_one_still_being_processed_is_looked_at_again_later(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule
+    ) -> None:
+        """The longer Zentrik takes, the less often it is asked; the outcome is found all the same."""
+        sandbox = workspace(clock, takes=timedelta(hours=1))
+        run = await accepted(ledger, sandbox, clock, looks, some(1))
+        begun, waits = clock(), []
+        async with at(sandbox, clock) as zentrik:
+            while (row := (await rows(ledger))[0]).state is State.PROCESSING:
+                assert row.due_at is not None
+                waits.append((row.due_at - clock()).total_seconds())
+                clock.now = row.due_at
+                await track(ledger, zentrik, looks, run, clock)
+        assert waits[1:] == sorted(waits[1:])
+        assert max(waits) == 300
+        assert len(waits) < 30
+        assert clock() - begun < timedelta(hours=1, minutes=5)
+
+    async def test_only_the_connectors_asked_for(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
+        """`run-once NAME` waits for its own signals."""
+        sandbox = workspace(clock)
+        await accepted(ledger, sandbox, clock, looks, some(3))
+        run = await accepted(ledger, sandbox, clock, looks, some(3, 10), "tickets")
+        clock.move(60)
+        async with at(sandbox, clock) as zentrik:
+            assert (await track(ledger, zentrik, looks, run, clock, only=["tickets"])).processed == 3
+        assert [row.state for row in await rows(ledger)] == [State.PROCESSING] * 3 + [State.PROCESSED] * 3
+
+    async def test_the_schedule_learns_how_long_zentrik_takes(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule
+    ) -> None:
+        """After the first outcomes, later signals are asked for when they are about ready, and not before."""
+        sandbox = workspace(clock, takes=timedelta(seconds=40))
+        run = await accepted(ledger, sandbox, clock, looks, some(10))
+        assert looks.first_look(clock()) == clock() + timedelta(seconds=2)
+        clock.move(60)
+        async with at(sandbox, clock) as zentrik:
+            await track(ledger, zentrik, looks, run, clock)
+            assert looks.learned == timedelta(seconds=40)
+            run = await accepted(ledger, sandbox, clock, looks, some(10, 100))
+            before = zentrik.calls.reads
+            assert await follow(ledger, zentrik, looks, run, clock) == 1
+            assert zentrik.calls.reads - before == 1
+
+
+class TestTrouble:
+    @pytest.mark.parametrize("count", [1, 50], ids=["by name", "in pages"])
+    @pytest.mark.parametrize(
+        ("mishap", "after"),
+        [("429", 30), ("429_bare", None), ("503", None), ("cut_before", None), ("garbled", None), ("html_404", None)],
+    )
+    async def test_trouble_ends_the_round_and_concludes_nothing(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule, count: int, mishap: str, after: int | None
+    ) -> None:
+        """When Zentrik cannot be asked, no signal is called failed or gone, and the wait it asks for is passed on."""
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(count))
+        clock.move(60)
+        before = await rows(ledger)
+        sandbox.faults = Faults.model_validate({"next_reads": [mishap], "retry_after_seconds": 30})
+        async with at(sandbox, clock) as zentrik:
+            tracked = await track(ledger, zentrik, looks, run, clock)
+            assert (tracked.settled, zentrik.calls.reads) == (0, 1)
+            assert tracked.trouble is not None
+            assert tracked.trouble.after == (None if after is None else timedelta(seconds=after))
+            assert await rows(ledger) == before
+            assert (await track(ledger, zentrik, looks, run, clock)).processed == count
+
+    async def test_what_was_seen_before_the_trouble_is_kept(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule
+    ) -> None:
+        """A round cut short is no round lost: the first page's outcomes are stored, the others stay due."""
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(250))
+        clock.move(60)
+
+        def overload(call: int) -> None:
+            if call == 5:  # three are asked for by name, to see whether pages are worth it; then comes a page
+                sandbox.faults = Faults(next_reads=("429",), retry_after_seconds=7)
+
+        async with at(sandbox, clock, overload) as zentrik:
+            tracked = await track(ledger, zentrik, looks, run, clock)
+            assert tracked.trouble == Troubled("429: too many requests", timedelta(seconds=7))
+            assert tracked.processed >= 100
+            left = 250 - tracked.processed
+            assert len(await ledger.awaited(1000, clock())) == left > 0
+            assert (await track(ledger, zentrik, looks, run, clock)).processed == left
+
+    async def test_no_answer_in_time_is_trouble(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
+        """A read that hangs does not hold the round for ever."""
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(3))
+        clock.move(60)
+
+        async def hang(request: httpx.Request) -> httpx.Response:
+            raise httpx.ReadTimeout("", request=request)
+
+        wire = httpx.MockTransport(hang)
+        async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=wire) as zentrik:
+            tracked = await track(ledger, zentrik, looks, run, clock)
+        assert tracked.trouble == Troubled("no answer in time")
+
+    async def test_the_cause_of_a_break_is_told(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
+        """A connection that broke off without a word of its own is still told in words."""
+        run = await accepted(ledger, workspace(clock), clock, looks, some(1))
+        clock.move(60)
+
+        async def broken(request: httpx.Request) -> httpx.Response:
+            raise httpx.ReadError("", request=request)
+
+        wire = httpx.MockTransport(broken)
+        async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=wire) as zentrik:
+            tracked = await track(ledger, zentrik, looks, run, clock)
+        assert tracked.trouble == Troubled("the connection broke off (ReadError)")
+
+    @pytest.mark.parametrize("count", [2, 50], ids=["by name", "in pages"])
+    async def test_a_refused_key_is_raised_and_nothing_is_concluded(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule, count: int
+    ) -> None:
+        """A revoked key makes no signal failed or gone; all are asked for again under the next one."""
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(count))
+        clock.move(60)
+        async with at(sandbox, clock, key="revoked") as zentrik:
+            with pytest.raises(KeyRefused, match="ZENTRIK_API_KEY"):
+                await track(ledger, zentrik, looks, run, clock)
+        assert await states(ledger) == {State.PROCESSING: count}
+        async with at(sandbox, clock) as zentrik:
+            assert (await track(ledger, zentrik, looks, run, clock)).processed == count
+
+    async def test_hostile_words_are_kept_readable(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
+        """A reason that no database can keep as it is (NUL, half a character) does not stop the engine."""
+        run = await accepted(ledger, workspace(clock), clock, looks, some(1))
+        clock.move(60)
+        reason = '{"publicId":"SIGNAL-1","status":"failed","processing":{"lastError":"Broken \\ud83d here\\u0000."}}'
+
+        async def answer(_request: httpx.Request) -> httpx.Response:
+            return httpx.Response(200, text=reason)
+
+        wire = httpx.MockTransport(answer)
+        async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=wire) as zentrik:
+            assert (await track(ledger, zentrik, looks, run, clock)).failed == 1
+        assert (await rows(ledger))[0].last_error == "Broken ? here."
+
+    async def test_an_answer_that_comes_too_late_changes_nothing(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule
+    ) -> None:
+        """Two rounds over the same signals at once (a daemon and a run beside it) store each outcome once."""
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(20))
+        clock.move(60)
+        async with at(sandbox, clock) as zentrik:
+            await asyncio.gather(*(track(ledger, zentrik, looks, run, clock) for _ in range(2)))
+        assert await states(ledger) == {State.PROCESSED: 20}
