@@ -37,6 +37,7 @@ DEFAULT_WAIT = timedelta(minutes=5)
 
 _IDLE = timedelta(seconds=30)  # the longest sleep: another process may have queued something meanwhile
 _GAP = timedelta(seconds=1)  # between two rounds of looking, so that signals due close together share their calls
+_GAP_PER_CALL = timedelta(milliseconds=100)  # the longer, the more calls a round takes
 
 
 def utc_now() -> datetime:
@@ -302,7 +303,8 @@ class House:
             if due is None:
                 await self._sleep_until(None, wakes=(self.stop, done, self.accepted))
                 continue
-            wake = max(due, self.clock() + max(_GAP, gate.opens_in(self.clock())))
+            gap = max(_GAP, tracked.calls * _GAP_PER_CALL, gate.opens_in(self.clock()))
+            wake = max(due, self.clock() + gap)
             if done.is_set():
                 await self._sleep_until(min(wake, deadline or wake), wakes=(self.stop,))
             else:

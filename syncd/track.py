@@ -31,9 +31,10 @@ _ALL = timedelta(days=365)  # no look lies further ahead
 
 @dataclass(slots=True)
 class Tracked:
-    """What one round saw. `trouble` says why it had to stop early, and for how long."""
+    """What one round saw, and in how many calls. `trouble` says why it had to stop early, and for how long."""
 
     asked: int = 0
+    calls: int = 0
     processed: int = 0
     failed: int = 0
     trouble: Troubled | None = None
@@ -62,7 +63,9 @@ async def track(
     tracked = Tracked(asked=len(due))
     if not due:
         return tracked
+    calls_before = zentrik.calls.reads
     seen, tracked.trouble = await _look(zentrik, due, along)
+    tracked.calls = zentrik.calls.reads - calls_before
     now = clock()
     results: list[Look] = []
     settled = [waiting for waiting in along if not isinstance(seen.get(waiting.public_id), Unsettled)]

@@ -47,7 +47,7 @@ def workspace(clock: Clock, order: Order = "newest_first", takes: timedelta = TA
 
 def others(sandbox: Sandbox, count: int) -> None:
     """Signals that somebody else sent to the workspace."""
-    draft = creation({"text": "Something else.", "signalType": "review"})
+    draft = creation({"name": "Other", "text": "Something else.", "signalType": "review"})
     for _ in range(count):
         sandbox.books._enter(draft)  # checked once: a crowd is made ten times a second
 

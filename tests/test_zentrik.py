@@ -289,11 +289,16 @@ class TestPost:
     async def test_over_a_real_connection(self) -> None:
         """What breaks on the wire, and not only in theory, is told apart; what was stored can be found again."""
         sandbox = Sandbox(faults=Faults(next_posts=("cut_before", "cut_after", "torn", "garbled", "504", "hold")))
-        async with sandbox.serve() as base, Zentrik(base, "sandbox-key", timeout=seconds(0.3)) as zentrik:
+        async with (
+            sandbox.serve() as base,
+            Zentrik(base, "sandbox-key") as zentrik,
+            Zentrik(base, "sandbox-key", timeout=seconds(0.5)) as hurried,
+        ):
             await zentrik.wait_until_ready(seconds(0))
             for number in range(6):
                 body = {"text": "Slow.", "signalType": "review", "externalId": f"g2:{number}"}
-                assert isinstance(await zentrik.post(json.dumps(body).encode()), Unknown)
+                poster = zentrik if number < 5 else hurried
+                assert isinstance(await poster.post(json.dumps(body).encode()), Unknown)
             listing = await zentrik.list()
             assert isinstance(listing, Listing)
             assert {remote.external_id for remote in listing.signals} == {"g2:1", "g2:2", "g2:3", "g2:4", "g2:5"}

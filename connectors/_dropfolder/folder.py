@@ -41,7 +41,7 @@ class DropFile:
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return printable(self.path.name)
 
     @property
     def suffix(self) -> str:
@@ -90,9 +90,10 @@ def look(path: Path) -> Listing:
     """
     try:
         if path.is_file():
-            return Listing((_seen(path),), {})
-        folder = path.resolve(strict=True)
-        names = [entry.name for entry in os.scandir(folder) if _is_wanted(entry.name)]
+            folder, names, within = path.parent, [path.name], None
+        else:
+            folder = within = path.resolve(strict=True)
+            names = [entry.name for entry in os.scandir(folder) if _is_wanted(entry.name)]
     except FileNotFoundError:
         raise FolderMissing(f"there is nothing at {path.absolute()}: create the folder, or mend `path`") from None
     except OSError as error:
@@ -101,22 +102,23 @@ def look(path: Path) -> Listing:
     files: list[DropFile] = []
     unreadable: dict[str, str] = {}
     for name in names:
+        place = folder / name
         try:
-            if not (folder / name).resolve().is_relative_to(folder):
-                unreadable[name] = "it is a link that leads out of the folder; put the file itself there"
-            elif stat.S_ISREG((folder / name).stat().st_mode):
-                files.append(_seen(folder / name))
+            status = place.stat()
+            if within is not None and not place.resolve().is_relative_to(within):
+                unreadable[printable(name)] = "it is a link that leads out of the folder; put the file itself there"
+            elif stat.S_ISREG(status.st_mode) and status.st_size > 0:
+                files.append(DropFile(place, status.st_size, status.st_mtime_ns))
         except FileNotFoundError:
             continue  # taken away since the folder was listed
         except (OSError, RuntimeError) as error:
-            unreadable[name] = why(error)
-    files = [file for file in files if file.size > 0]
+            unreadable[printable(name)] = why(error)
     return Listing(tuple(sorted(files, key=lambda file: (file.mtime_ns, file.name))), unreadable)
 
 
-def _seen(path: Path) -> DropFile:
-    status = path.stat()
-    return DropFile(path, status.st_size, status.st_mtime_ns)
+def printable(name: str) -> str:
+    """A file's name as text that can be stored: bytes in it that are no UTF-8 are replaced."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _is_wanted(name: str) -> bool:

@@ -88,7 +88,7 @@ class Reading:
         return self._offset > 0
 
     def _rows(self) -> Iterator[Item]:
-        table = layout(self._content, size=self._file.size, encoding=self._encoding, delimiter=self._delimiter)
+        table = self.table()
         if table is None:
             return
         self._delimiter = table.delimiter

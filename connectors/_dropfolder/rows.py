@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from connectors._dropfolder.folder import UnreadableFile
 from connectors._dropfolder.lines import LONGEST, Lines, TooLong
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class Broken(NamedTuple):
 
 Found: TypeAlias = Row | Broken
 
+
+PATIENCE = 16 * LONGEST
+"""How many bytes may be read in vain behind quotes that do not match before the file is given up."""
 
 _NEVER_CLOSED = "a quote is opened in this row and never closed"
 _MISMATCHED = "its quotes do not match: text follows a closing quote"
@@ -65,6 +69,7 @@ class Rows:
     def __iter__(self) -> Iterator[Found]:
         lines, reader = self._open(self.offset, self.line)
         is_held = False
+        patience = PATIENCE
         while True:
             start, number = lines.offset, lines.number
             lines.row_start = start
@@ -81,8 +86,12 @@ class Rows:
                 cells, reason = None, _TOO_LONG
             if cells is None:
                 is_held = is_held or reason == _NEVER_CLOSED
+                patience -= lines.offset - start
+                if patience < 0:
+                    raise UnreadableFile(f"its quotes do not match in too many rows, the last on line {number + 1}")
                 lines, reader = self._open(start, number)
                 lines.skip_line()
+                patience += 2 * (lines.offset - start)  # one bad line after another is no cause for giving up
             elif lines.hurt:
                 cells, reason = None, f"it has bytes that are not {self._encoding}"
             lines.hurt = False

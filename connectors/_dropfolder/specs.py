@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import ijson
 
@@ -16,6 +17,12 @@ from connectors._dropfolder.folder import UnreadableFile
 from connectors._dropfolder.lines import LONGEST, Lines, TooLong
 from connectors._dropfolder.rows import Broken
 from syncd.connector import Json, RawRecord, RecordError
+
+DEEPEST = 200
+"""How deep an item may be nested."""
+
+LONGEST_NUMBER = 600
+"""Digits. Python can be told to refuse numbers from 640 digits on; by itself it refuses those over 4,300."""
 
 REQUIRED = {"external_text": ("text", "signalType"), "raw_signal": ("source",)}
 OPTIONAL = {
@@ -32,7 +39,8 @@ OPTIONAL = {
 }
 
 _BOM = "\ufeff"
-_HEAD = 1 << 12
+_ENDLESS_NUMBER = re.compile(rb"[0-9]{%d}" % (LONGEST_NUMBER + 1))
+_DEEPER = {"start_map": 1, "start_array": 1, "end_map": -1, "end_array": -1}
 
 
 def record(item: object, place: str) -> RawRecord:
@@ -45,12 +53,9 @@ def record(item: object, place: str) -> RawRecord:
     lacking = [key for key in REQUIRED[kind] if item.get(key) is None]
     if lacking:
         raise RecordError(f"it has no {' and no '.join(lacking)}")
-    try:
-        body: dict[str, Json] = {key: _plain(item[key]) for key in REQUIRED[kind]}
-        body |= {key: _plain(item[key]) for key in OPTIONAL[kind] if item.get(key) is not None}
-        return RawRecord(id=str(body.get("externalId") or _digest(body)), body=body, place=place)
-    except RecursionError:
-        raise RecordError("it is nested too deeply") from None
+    body: dict[str, Json] = {key: _plain(item[key]) for key in REQUIRED[kind]}
+    body |= {key: _plain(item[key]) for key in OPTIONAL[kind] if item.get(key) is not None}
+    return RawRecord(id=str(body.get("externalId") or _digest(body)), body=body, place=place)
 
 
 def array(file: io.FileIO, *, size: int, encoding: str) -> Iterator[object]:
@@ -58,20 +63,46 @@ def array(file: io.FileIO, *, size: int, encoding: str) -> Iterator[object]:
 
     Raises `UnreadableFile` where the file turns out not to be one.
     """
-    head = (Span(file, 0, size).read(_HEAD) or b"").decode(encoding, "ignore")
-    if not head.removeprefix(_BOM).lstrip().startswith("["):
-        raise UnreadableFile("it is not a JSON array of external_text and raw_signal items")
-    start = len(_BOM.encode(encoding)) if head.startswith(_BOM) else 0
+    start = len(mark) if (mark := _BOM.encode(encoding)) == Span(file, 0, size).read(len(mark)) else 0
     stretch = io.BufferedReader(Span(file, start, size), CHUNK)
-    source = stretch if encoding == "utf-8" else _AsUtf8(io.TextIOWrapper(stretch, encoding))
-    count = 0
+    source = _Digestible(stretch if encoding == "utf-8" else _AsUtf8(io.TextIOWrapper(stretch, encoding)))
+    events = ijson.basic_parse(source)
+    count, depth, builder = 0, 1, ijson.ObjectBuilder()
     try:
-        for item in ijson.items(source, "item"):
-            count += 1
-            yield item
-    except (ijson.JSONError, UnicodeError) as error:
+        if next(events, ("", None))[0] != "start_array":
+            raise UnreadableFile("it is not a JSON array of external_text and raw_signal items")
+        for event, value in events:
+            depth += _DEEPER.get(event, 0)
+            if depth == 0:
+                continue  # that was the end of the array; anything after it is an error
+            if depth > DEEPEST:
+                raise UnreadableFile(f"after its first {count} items it is nested more than {DEEPEST} deep")
+            builder.event(event, value)
+            if depth == 1:
+                count += 1
+                yield builder.value
+                builder = ijson.ObjectBuilder()
+    except (ijson.JSONError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UnreadableFile(f"it is not valid JSON after its first {count} items: {reason}") from None
+
+
+class _Digestible:
+    """A stream with no number so long that Python refuses it: ijson's C parser takes the whole process down on one."""
+
+    def __init__(self, source: _Bytes) -> None:
+        self._source, self._tail = source, b""
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self._source.read(size)
+        if _ENDLESS_NUMBER.search(self._tail + chunk):
+            raise UnreadableFile(f"it has a number of more than {LONGEST_NUMBER} digits")
+        self._tail = chunk[-LONGEST_NUMBER:]
+        return chunk
+
+
+class _Bytes(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class _AsUtf8:
@@ -120,15 +151,17 @@ class ItemLines:
                 yield number + 1, item
 
 
-def _plain(value: Any) -> Json:
+def _plain(value: Any, depth: int = 1) -> Json:
     """The value as `json.loads` gives it: the streaming parser reads a fraction as a Decimal."""
+    if depth > DEEPEST:
+        raise RecordError(f"it is nested more than {DEEPEST} deep")
     match value:
         case Decimal():
             return float(value)
         case dict():
-            return {key: _plain(inner) for key, inner in value.items()}
+            return {key: _plain(inner, depth + 1) for key, inner in value.items()}
         case list():
-            return [_plain(inner) for inner in value]
+            return [_plain(inner, depth + 1) for inner in value]
         case _:
             plain: Json = value
             return plain

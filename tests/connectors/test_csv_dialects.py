@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors._dropfolder import lines, table
+from connectors._dropfolder import lines, rows, table
 from tests.connectors.conftest import Inbox, Look
 
 TEXT = {"text": "{{ row.text }}"}
@@ -41,7 +41,7 @@ def test_what_a_csv_writer_wrote_comes_back_the_same(data: st.DataObject) -> Non
         exclude_categories=["Cs"],
     )
     cells = st.text(characters, max_size=12)
-    rows = data.draw(st.lists(st.tuples(cells, cells), min_size=1, max_size=8), "rows")
+    table_rows = data.draw(st.lists(st.tuples(cells, cells), min_size=1, max_size=8), "rows")
     buffer = io.StringIO()
     writer = csv.writer(
         buffer,
@@ -50,14 +50,14 @@ def test_what_a_csv_writer_wrote_comes_back_the_same(data: st.DataObject) -> Non
         quoting=data.draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]), "quoting"),
     )
     writer.writerow(["id", "b", "c"])
-    for number, row in enumerate(rows):
+    for number, row in enumerate(table_rows):
         writer.writerow([str(number), *row])
     declared = encoding if encoding.startswith("cp") else None
     look = drop_and_look(buffer.getvalue().encode(encoding), **ALL, encoding=declared)
     assert look.set_aside == []
     assert [(record.id, record.attributes) for record in look.records] == [
         (str(number), {name: cell.strip() for name, cell in zip("bc", row, strict=True) if cell.strip()})
-        for number, row in enumerate(rows)
+        for number, row in enumerate(table_rows)
     ]
 
 
@@ -233,7 +233,7 @@ async def test_zero_bytes_do_no_harm(inbox: Inbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "texts", "aside"),
+    ("content", "texts", "aside"),
     [
         ('1,"he said "hi" to me",x\n2,b,y\n', ['he said hi" to me"', "b"], []),
         ('1,"a" ,x\n2, "b, c",y\n', ["a", "b, c"], []),
@@ -253,9 +253,9 @@ async def test_zero_bytes_do_no_harm(inbox: Inbox) -> None:
         "at the end",
     ],
 )
-async def test_broken_quotes_cost_their_own_row(inbox: Inbox, rows: str, texts: list[str], aside: list[str]) -> None:
+async def test_broken_quotes_cost_their_own_row(inbox: Inbox, content: str, texts: list[str], aside: list[str]) -> None:
     """A stray quote does not swallow the rest of the file."""
-    inbox.drop("a.csv", "id,text,more\n" + rows)
+    inbox.drop("a.csv", "id,text,more\n" + content)
     look = await inbox.look(**TEXT)
     assert (look.texts, look.places) == (texts, aside)
 
@@ -271,6 +271,23 @@ async def test_a_row_beyond_all_bounds_is_set_aside_and_the_next_one_is_read(
     assert look.texts == ["b"] + ["c"] * 4998
     assert look.places == ["line.csv:2", "quote.csv:2"]
     assert all("MiB" in item.reason for item in look.set_aside)
+
+
+async def test_a_file_of_nothing_but_open_quotes_is_given_up(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file made to be read over and over costs a bounded time, and the rows before the trouble are kept."""
+    monkeypatch.setattr(lines, "LONGEST", 10_000)
+    monkeypatch.setattr(rows, "PATIENCE", 160_000)
+    inbox.drop("a.csv", 'id,text\n1,a\n2,"x\n' + 'b","c\n' * 20_000)
+    look = await inbox.look(**TEXT)
+    assert look.texts == ["a"]
+    assert "its quotes do not match in too many rows" in str(look.error)
+
+
+async def test_a_header_of_a_thousand_like_names_is_read(inbox: Inbox) -> None:
+    """Every one of them gets a name of its own."""
+    inbox.drop("a.csv", ",".join(["x"] * 1000) + "\n" + ",".join(map(str, range(1000))) + "\n")
+    (text,) = (await inbox.look()).texts
+    assert text.splitlines()[::999] == ["x: 0", "x_1000: 999"]
 
 
 async def test_a_file_without_any_line_end_is_not_held_in_memory(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,22 @@ async def test_an_empty_folder_and_empty_files_are_nothing(inbox: Inbox) -> None
     assert len((await inbox.look()).records) == 2
 
 
+async def test_a_single_file_may_still_be_empty(inbox: Inbox) -> None:
+    """A file named in the configuration may be created before it is filled."""
+    for name in ("a.csv", "a.json"):
+        inbox.drop(name, "")
+        look = await inbox.look(path=inbox.folder / name)
+        assert (look.pages, look.error) == ([], None)
+
+
+async def test_a_name_that_is_no_text_is_told_as_far_as_it_is(inbox: Inbox) -> None:
+    """A file named in another encoding is imported, and its name can be written into the ledger."""
+    path = inbox.drop(os.fsdecode(b"gr\xfc\xdfe.csv"), ROWS)
+    look = await inbox.look(after="archive")
+    assert [record.place for record in look.records] == ["gr\ufffd\ufffde.csv:2", "gr\ufffd\ufffde.csv:3"]
+    assert not path.exists()
+
+
 async def test_a_file_of_empty_lines_is_no_error_and_may_get_rows_later(inbox: Inbox) -> None:
     """A file that has only been opened yet is imported once it has something in it."""
     inbox.drop("a.csv", "\n\r\n")

@@ -160,13 +160,33 @@ async def test_what_is_no_array_is_an_error_and_not_a_crash(inbox: Inbox, conten
     assert "a.json: it is not " in str(look.error)
 
 
+@pytest.mark.parametrize("before", [0, 65_000])
+async def test_a_number_beyond_all_bounds_is_an_error_and_not_the_end_of_the_process(inbox: Inbox, before: int) -> None:
+    """One absurd number in a dropped file does not take the daemon down, wherever the parser's buffer cuts it."""
+    filler = TYPED | {"text": "x" * before}
+    inbox.drop("a.json", json.dumps([filler])[:-1] + f", {'9' * 5000}]")
+    inbox.drop("b.json", json.dumps([RAW]))
+    look = await inbox.look()
+    assert template_body(RAW) in look.bodies
+    assert "a.json: it has a number of more than 600 digits" in str(look.error)
+
+
+async def test_an_array_nested_without_end_is_an_error(inbox: Inbox) -> None:
+    """A file made to exhaust the machine is given up after its first few hundred bytes."""
+    inbox.drop("a.json", "[" + json.dumps(TYPED) + "," + "[" * 1_000_000)
+    look = await inbox.look()
+    assert look.bodies == [template_body(TYPED)]
+    assert "nested more than 200 deep" in str(look.error)
+
+
 async def test_a_line_that_is_no_json_is_set_aside(inbox: Inbox) -> None:
     """A garbled, endless or bottomless line of a log costs that line."""
-    lines = [json.dumps(TYPED), "nope", "", "[" * 100_000, b'{"kind": "\xff"}', json.dumps(RAW)]
+    deep = json.dumps(RAW).replace("null", "[" * 300 + "]" * 300)
+    lines = [json.dumps(TYPED), "nope", "", "[" * 100_000, b'{"kind": "\xff"}', deep, json.dumps(RAW)]
     inbox.drop("a.jsonl", b"\n".join(line.encode() if isinstance(line, str) else line for line in lines))
     look = await inbox.look(encoding="utf-8")
     assert len(look.bodies) == 2
-    assert look.places == ["a.jsonl:2", "a.jsonl:4", "a.jsonl:5"]
+    assert look.places == ["a.jsonl:2", "a.jsonl:4", "a.jsonl:5", "a.jsonl:6"]
 
 
 async def test_a_line_beyond_all_bounds_is_set_aside(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,8 +74,8 @@ def presence(database: Database) -> Iterator[Presence]:
 
 
 def dies(presence: Presence, run: int) -> bool:
-    """Whether the run counts as dead by the time a server has seen its connection close: within two seconds."""
-    for _ in range(200):
+    """Whether the run counts as dead by the time a server has seen its connection close: within five seconds."""
+    for _ in range(500):
         if not presence.is_alive(run):
             return True
         time.sleep(0.01)
