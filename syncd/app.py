@@ -407,7 +407,7 @@ async def open_house(config: Config, command: str) -> AsyncIterator[House]:
             try:
                 yield house
             finally:
-                await ledger.purge_bodies(utc_now() - config.retention.bodies)
+                await ledger.clear_away(run, config.retention.bodies, utc_now())
                 await ledger.finish_run(run, house.figures.as_json(), utc_now())
     finally:
         ledger.close()

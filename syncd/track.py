@@ -104,7 +104,8 @@ async def _awaited(
     soon = min(now - waiting.accepted_at for waiting in due) * _SHARES
     if soon > horizon:
         due = await ledger.awaited(BATCH, now + soon, only)
-    return due, (await ledger.awaited(BATCH, now + _ALL, only))[len(due) :]
+    taken = {waiting.id for waiting in due}
+    return due, [waiting for waiting in await ledger.awaited(BATCH, now + _ALL, only) if waiting.id not in taken]
 
 
 async def _look(

@@ -436,7 +436,7 @@ a_page = st.builds(
 
 
 class TestFigures:
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=25, deadline=None)
     @given(first=st.lists(a_page, max_size=4), second=st.lists(a_page, max_size=4))
     async def test_they_add_up(
         self,

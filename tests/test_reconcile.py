@@ -294,7 +294,7 @@ class TestChangingList(OnSQLite):
         assert done == Reconciled(found=1, requeued=1)
         assert (await rows(ledger))[signal(1).external_id].state is State.PROCESSING
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(
         seed=st.integers(0, 2**32),
         size=st.sampled_from([0, 60, 101, 250, 450]),

@@ -63,8 +63,9 @@ def array(file: io.FileIO, *, size: int, encoding: str) -> Iterator[object]:
 
     Raises `UnreadableFile` where the file turns out not to be one.
     """
-    start = len(mark) if (mark := _BOM.encode(encoding)) == Span(file, 0, size).read(len(mark)) else 0
-    stretch = io.BufferedReader(Span(file, start, size), CHUNK)
+    mark = _BOM.encode(encoding, "ignore")
+    is_marked = Span(file, 0, size).read(len(mark)) == mark
+    stretch = io.BufferedReader(Span(file, len(mark) if is_marked else 0, size), CHUNK)
     source = _Digestible(stretch if encoding == "utf-8" else _AsUtf8(io.TextIOWrapper(stretch, encoding)))
     events = ijson.basic_parse(source)
     count, depth, builder = 0, 1, ijson.ObjectBuilder()
@@ -82,7 +83,7 @@ def array(file: io.FileIO, *, size: int, encoding: str) -> Iterator[object]:
                 count += 1
                 yield builder.value
                 builder = ijson.ObjectBuilder()
-    except (ijson.JSONError, ValueError) as error:
+    except (ijson.JSONError, ArithmeticError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UnreadableFile(f"it is not valid JSON after its first {count} items: {reason}") from None
 
@@ -95,9 +96,10 @@ class _Digestible:
 
     def read(self, size: int = -1) -> bytes:
         chunk = self._source.read(size)
-        if _ENDLESS_NUMBER.search(self._tail + chunk):
+        seen = self._tail + chunk
+        if _ENDLESS_NUMBER.search(seen):
             raise UnreadableFile(f"it has a number of more than {LONGEST_NUMBER} digits")
-        self._tail = chunk[-LONGEST_NUMBER:]
+        self._tail = seen[-LONGEST_NUMBER:]
         return chunk
 
 

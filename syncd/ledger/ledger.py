@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial, wraps
 from itertools import islice
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -42,6 +42,8 @@ from syncd.signals import Signal
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_DAY = timedelta(days=1)
+_RUNS_KEPT = timedelta(days=90)
 _IN_LIST = 500  # names in one IN (...): well under every database's limit
 
 
@@ -458,11 +460,24 @@ class Ledger:
             moved += _move_back(db, [id_], State.FAILED, now, changes, f"processed again by `syncd retry` ({job_id})")
         return moved
 
+    # Upkeep
+
     @_write
-    def purge_bodies(self, db: sa.Connection, settled_before: datetime) -> int:
-        """Drop the texts of signals processed before that time; their rows stay, so nothing is imported again."""
-        old = sa.select(signals.c.id).where(signals.c.state == State.PROCESSED, signals.c.settled_at < settled_before)
-        return db.execute(sa.delete(bodies).where(bodies.c.signal_id.in_(old))).rowcount
+    def clear_away(self, db: sa.Connection, run: int, bodies_after: timedelta, now: datetime) -> int:
+        """Once a day, drop the texts of signals processed longer ago than `bodies_after`, and the oldest runs.
+
+        The signals themselves stay, so nothing is imported again. How many texts were dropped.
+        """
+        last = db.scalar(sa.select(sa.func.max(runs.c.cleared_at, type_=runs.c.cleared_at.type)))
+        if last is not None and now - last < _DAY:
+            return 0
+        old = sa.select(signals.c.id).where(
+            signals.c.state == State.PROCESSED, signals.c.settled_at < now - bodies_after
+        )
+        dropped = db.execute(sa.delete(bodies).where(bodies.c.signal_id.in_(old))).rowcount
+        db.execute(sa.delete(runs).where(runs.c.finished_at < now - _RUNS_KEPT))
+        db.execute(sa.update(runs).where(runs.c.id == run).values(cleared_at=now))
+        return dropped
 
 
 def _insert(db: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:

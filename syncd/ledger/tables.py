@@ -185,5 +185,6 @@ runs = sa.Table(
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("finished_at", Instant),
     sa.Column("figures", JsonText),
+    sa.Column("cleared_at", Instant),  # when it cleared away what is no longer to be kept, if it did
 )
 """Each run and the figures it printed."""

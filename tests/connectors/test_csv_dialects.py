@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from connectors._dropfolder import lines, rows, table
 from tests.connectors.conftest import Inbox, Look
 
-TEXT = {"text": "{{ row.text }}"}
-ALL = {"id": "{{ row.id }}", "text": "text", "external_data": {"b": "{{ row.b }}", "c": "{{ row.c }}"}}
+TEXT: dict[str, Any] = {"text": "{{ row.text }}"}
+ALL: dict[str, Any] = {"id": "{{ row.id }}", "text": "text", "external_data": {"b": "{{ row.b }}", "c": "{{ row.c }}"}}
 
 
 def drop_and_look(content: bytes, **settings: Any) -> Look:

@@ -9,6 +9,7 @@ import os
 import tempfile
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from connectors.csv import DropFolder
 from syncd.connector import SourceError, Window
 from tests.connectors.conftest import Inbox
 
-TEXT = {"id": "{{ row.id }}", "text": "{{ row.text }}"}
+TEXT: dict[str, Any] = {"id": "{{ row.id }}", "text": "{{ row.text }}"}
 
 
 async def test_a_file_that_grew_gives_only_its_new_rows(inbox: Inbox) -> None:

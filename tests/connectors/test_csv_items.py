@@ -44,7 +44,7 @@ def template_body(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 async def test_the_template_s_own_example_is_posted_as_the_template_posts_it(
     inbox: Inbox, name: str, encoding: str
 ) -> None:
@@ -150,7 +150,10 @@ async def test_json_that_breaks_off_midway_keeps_what_came_before_and_is_read_ag
     assert len(second.bodies) == 2
 
 
-@pytest.mark.parametrize("content", ['{"item": [1]}', "nonsense", "  ", '"item"', "[1] [2]", "[,]", '[{"a": "\\udc'])
+@pytest.mark.parametrize(
+    "content",
+    ['{"item": [1]}', "nonsense", "  ", '"item"', "[1] [2]", "[,]", "[1e9999999999999999999]", '[{"a": "\\udc'],
+)
 async def test_what_is_no_array_is_an_error_and_not_a_crash(inbox: Inbox, content: str) -> None:
     """Any other JSON, or none, is told apart from an empty import."""
     inbox.drop("a.json", content)

@@ -368,14 +368,28 @@ class TestOperators:
         assert (row.state, row.public_id, row.job_id, row.last_error) == (State.PROCESSING, "SIGNAL-1", "job-2", None)
         assert await told(ledger) == ["queued", "accepted", "failed", "retried"]
 
+    async def test_clearing_away_is_done_once_a_day(self, ledger: Ledger, clock: Clock) -> None:
+        """A cron job that runs every minute does not search a large ledger for old texts every minute."""
+        await answered(ledger, clock, Accepted("SIGNAL-1"))
+        run = await ledger.start_run("test", clock())
+        [waiting] = await ledger.awaited(10, clock())
+        await ledger.clear_away(run, timedelta(0), clock())
+        await ledger.record_looks([Look(waiting, Processed(ended_at=clock()), clock())], run)
+        clock.move(3600)
+        assert await ledger.clear_away(run, timedelta(0), clock()) == 0
+        clock.move(24 * 3600)
+        assert await ledger.clear_away(run, timedelta(0), clock()) == 1
+
     async def test_texts_are_dropped_after_their_time_and_rows_stay(self, ledger: Ledger, clock: Clock) -> None:
         """Customers' words leave this machine when the operator says so, and are still not imported again."""
         await answered(ledger, clock, Accepted("SIGNAL-1"))
         run = await ledger.start_run("test", clock())
         [waiting] = await ledger.awaited(10, clock())
         await ledger.record_looks([Look(waiting, Processed(ended_at=clock()), clock())], run)
-        assert await ledger.purge_bodies(clock()) == 0
-        assert await ledger.purge_bodies(clock() + timedelta(seconds=1)) == 1
+        month = timedelta(days=30)
+        assert await ledger.clear_away(run, month, clock()) == 0
+        clock.move(month.total_seconds() + 1)
+        assert await ledger.clear_away(run, month, clock()) == 1
         assert await ledger.ask(report.body, await the_row(ledger)) is None
         await ledger.start_pull(SOURCE, run, clock())
         assert (await ledger.record_page(SOURCE, [signal(1)], [], {}, run, clock())).unchanged == 1

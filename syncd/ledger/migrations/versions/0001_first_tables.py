@@ -90,4 +90,5 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger, nullable=False),
         sa.Column("finished_at", sa.BigInteger),
         sa.Column("figures", sa.Text),
+        sa.Column("cleared_at", sa.BigInteger),
     )
