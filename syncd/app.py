@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from syncd import __version__, http_client
@@ -168,6 +168,7 @@ class House:
         scheduler = Scheduler()
         entries = {name: entry for name, entry in self.config.connectors.items() if entry.enabled}
         reading: set[asyncio.Task[None]] = set()
+        failures: asyncio.Queue[Exception] = asyncio.Queue()
 
         async def start(name: str) -> None:
             task = asyncio.current_task()
@@ -177,8 +178,21 @@ class House:
                 pulled = await self._read(entries[name].source, Span(), waits=False)
                 if pulled.revisit_at is not None:
                     scheduler.again_at(name, pulled.revisit_at)
+            except Exception as error:  # noqa: BLE001 - the scheduler would only log it; it is the engine that failed
+                failures.put_nowait(error)
             finally:
                 reading.discard(task)
+
+        async def fail() -> None:
+            """Ends all the work as soon as a reading fails in a way that is not its source's."""
+            failing, stopping = asyncio.create_task(failures.get()), asyncio.create_task(self.stop.wait())
+            try:
+                await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if failing.done():
+                    raise failing.result()
+            finally:
+                failing.cancel()
+                stopping.cancel()
 
         async def work() -> None:
             await self.ledger.suspect_unfinished(self.clock())
@@ -192,6 +206,7 @@ class House:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._deliver(None, done=self.stop.is_set, patience=None))
                     tasks.create_task(self._follow(None, done=self.stop, patience=timedelta(0)))
+                    tasks.create_task(fail())
                 while reading:
                     await asyncio.wait(reading)
             finally:
@@ -208,24 +223,26 @@ class House:
         """Read one source; with `waits`, again when something there was about to be ready."""
 
         def show(pulled: Pulled) -> None:
-            self.figures.connectors[source.name] = total = _sum(before, pulled)
-            total.error = pulled.error
+            self.figures.connectors[source.name] = replace(_sum(before, pulled), error=pulled.error)
             self.news.set()
             self.on_change(self.figures)
 
         before = Pulled()
         while True:
+            left = replace(span, limit=None if span.limit is None else span.limit - before.new)
             async with http_client.lend(
                 source.connector, clock=self.clock, sleep=asyncio.sleep, draw=self.draw
             ) as http:
                 pulled = await pull(
-                    source, self.ledger, http, self.run, self.clock, span, stopping=self.stop.is_set, on_page=show
+                    source, self.ledger, http, self.run, self.clock, left, stopping=self.stop.is_set, on_page=show
                 )
             show(pulled)
-            if not (waits and pulled.revisit_at) or pulled.error or self.stop.is_set():
+            if not waits or pulled.revisit_at is None or pulled.error or self.stop.is_set():
                 return pulled
             before = self.figures.connectors[source.name]
-            await self._sleep_until(pulled.revisit_at)
+            if span.limit is not None and before.new >= span.limit:
+                return pulled
+            await self._sleep_until(pulled.revisit_at, wakes=(self.stop,))
 
     async def _deliver(
         self, only: Sequence[str] | None, *, done: Callable[[], bool], patience: timedelta | None
@@ -264,7 +281,10 @@ class House:
                 )
             )
             self._give_up_on_zentrik(patience)
-            reconciled = await reconcile(self.ledger, self.zentrik, self.run, self.clock)
+            if self.gate.opens_in(self.clock()):
+                reconciled = Reconciled()
+            else:
+                reconciled = await reconcile(self.ledger, self.zentrik, self.run, self.clock)
             self.figures.accepted += reconciled.found
             if reconciled.found:
                 self.accepted.set()

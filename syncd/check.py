@@ -14,7 +14,7 @@ from syncd.connector import Source
 from syncd.errors import DestinationError
 from syncd.ledger import Database, report
 from syncd.pull import explain
-from syncd.zentrik import Zentrik
+from syncd.zentrik import Troubled, Zentrik
 
 
 async def check(config: Config, sources: Sequence[Source]) -> tuple[list[tuple[str, bool, str]], int]:
@@ -64,7 +64,9 @@ async def _destination(config: Config) -> tuple[str, bool, str]:
     key = config.zentrik.require_key().get_secret_value()
     async with Zentrik(base, key, timeout=timedelta(seconds=10), user_agent=f"syncd/{__version__}") as zentrik:
         try:
-            await zentrik.wait_until_ready(timedelta(0))
+            answer = await zentrik.ready() or await zentrik.list(limit=1)
         except DestinationError as error:
             return "zentrik", False, str(error)
+    if isinstance(answer, Troubled):
+        return "zentrik", False, f"{base} is not ready: {answer.reason}"
     return "zentrik", True, f"{base} is ready and takes the key"

@@ -22,8 +22,8 @@ log = get_logger()
 class Delivery:
     """The rules signals are posted by.
 
-    `backoff` spaces the tries of one record. After `max_attempts` tries in a row that came to nothing through no
-    trouble of Zentrik's as a whole, a record is rejected. An `unknown` one is looked for after `look_after`: by then a
+    `backoff` spaces the tries of one record. One that Zentrik did not take in (408, 425) `max_attempts` times in a row
+    is rejected. An `unknown` one is looked for after `look_after`: by then a
     request that was still under way at Zentrik has ended. One whose answer is lost time and again is looked for later
     and later, for each look that does not find it is followed by a POST.
     """
@@ -122,6 +122,8 @@ def _judge(
         case Unknown(cause, after, parks):
             if parks:
                 gate.park(cause, after, now)
+            else:
+                gate.doubt(cause, now)
             log.info("no certain answer", connector=signal.connector, external_id=signal.external_id, cause=cause)
             return Answer(signal, verdict, now, now + max(delivery.look_after, delivery.backoff.wait(failures, draw)))
         case Refused(reason):

@@ -7,6 +7,9 @@ from datetime import datetime, timedelta
 
 from syncd.retry import Backoff
 
+DOUBTS = 8
+"""So many lost answers in a row close the gate, so that an outage does not cost every record its certainty."""
+
 
 @dataclass(slots=True)
 class Gate:
@@ -18,6 +21,7 @@ class Gate:
     failures: int = 0
     unwell_since: datetime | None = None
     asked_to_wait: bool = False
+    doubts: int = 0
 
     def park(self, reason: str, after: timedelta | None, now: datetime) -> None:
         """Close until `after` has passed; of several the longest wait counts. An `after` of zero names no time."""
@@ -29,9 +33,15 @@ class Gate:
         if self.parked_until is None or until >= self.parked_until:
             self.parked_until, self.reason, self.asked_to_wait = until, reason, bool(after)
 
+    def doubt(self, reason: str, now: datetime) -> None:
+        """An answer was lost, or was a server error. Several in a row, and the trouble is not the record's."""
+        self.doubts += 1
+        if self.doubts >= DOUBTS:
+            self.park(reason, None, now)
+
     def clear(self) -> None:
         """Zentrik took something: it is well."""
-        self.failures, self.unwell_since = 0, None
+        self.failures, self.doubts, self.unwell_since = 0, 0, None
         self.reason = None
 
     def opens_in(self, now: datetime) -> timedelta:

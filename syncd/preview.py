@@ -58,10 +58,14 @@ async def _preview(
     notes: _Notes,
 ) -> AsyncGenerator[Preview, None]:
     checkpoint = _checkpoint(source, ledger)
+
+    async def known(external_ids: Sequence[str]) -> dict[str, report.SignalRow]:
+        return _known(ledger, external_ids)
+
     while True:
         revisit_at = None
         try:
-            async with aclosing(read(source, http, checkpoint, span, clock())) as readings:
+            async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
                 async for reading in readings:
                     pulled.skipped += len(reading.set_aside) + reading.filtered
                     pulled.set_aside += reading.set_aside
@@ -71,7 +75,7 @@ async def _preview(
                             yield Preview(source.name, signal.external_id, signal.body)
         except Exception as error:  # noqa: BLE001 - whatever a connector does, it is told as a run would tell it
             pulled.error = explain(error, source)
-        if revisit_at is None or pulled.error:
+        if revisit_at is None or pulled.error or (span.limit is not None and pulled.new >= span.limit):
             break
         pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = 0  # it is read once more from where it was
         pulled.set_aside.clear()
@@ -88,6 +92,13 @@ def _checkpoint(source: Source, ledger: Database | None) -> Checkpoint:
     with ledger.read() as db:
         row = report.connector_rows(db).get(source.name)
     return row.checkpoint if row else {}
+
+
+def _known(ledger: Database | None, external_ids: Sequence[str]) -> dict[str, report.SignalRow]:
+    if ledger is None:
+        return {}
+    with ledger.read() as db:
+        return report.known(db, external_ids)
 
 
 class _Notes:
@@ -135,10 +146,7 @@ def _to_post(signals: Sequence[Signal], ledger: Database | None, notes: _Notes, 
         if earlier is None or signal.external_id in latest:
             latest[signal.external_id] = signal
         notes.see(signal.external_id, signal.fingerprint)
-    known: dict[str, report.SignalRow] = {}
-    if ledger is not None:
-        with ledger.read() as db:
-            known = report.known(db, list(latest))
+    known = _known(ledger, list(latest))
     for signal in latest.values():
         row = known.get(signal.external_id)
         if row is None:

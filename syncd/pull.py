@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import islice
 
 import httpx
 
 from syncd.connector import Source
 from syncd.errors import LedgerError, RecordError, SourceError
-from syncd.ledger import Ledger
+from syncd.ledger import Ledger, report
 from syncd.logs import get_logger
-from syncd.records import Checkpoint, Page, RawRecord, Record, SetAside, Window
+from syncd.records import Checkpoint, Page, SetAside, Window
 from syncd.signals import Signal, compose
 
 log = get_logger()
@@ -24,7 +23,7 @@ log = get_logger()
 class Span:
     """What part of a source is asked for. With `since` or `until` it is a look back that leaves the checkpoint alone.
 
-    `limit` is the most records to take; those beyond it are left for another run.
+    `limit` is the most records to take that the ledger does not know; those beyond it are left for another run.
     """
 
     since: datetime | None = None
@@ -89,7 +88,11 @@ async def pull(
     pulled = Pulled()
     try:
         checkpoint = await ledger.start_pull(source, run, clock())
-        async with aclosing(read(source, http, checkpoint, span, clock())) as readings:
+
+        async def known(external_ids: Sequence[str]) -> Container[str]:
+            return await ledger.ask(report.known, external_ids)
+
+        async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
             async for reading in readings:
                 tally = await ledger.record_page(
                     source, reading.signals, reading.set_aside, reading.checkpoint, run, clock()
@@ -111,22 +114,32 @@ async def pull(
 
 
 async def read(
-    source: Source, http: httpx.AsyncClient, checkpoint: Checkpoint, span: Span, now: datetime
+    source: Source,
+    http: httpx.AsyncClient,
+    checkpoint: Checkpoint,
+    span: Span,
+    now: datetime,
+    known: Callable[[Sequence[str]], Awaitable[Container[str]]],
 ) -> AsyncGenerator[Reading, None]:
-    """The pages of a source as signals, from its checkpoint on. The source goes on once a reading is taken in."""
+    """The pages of a source as signals, from its checkpoint on. The source goes on once a reading is taken in.
+
+    `known` says which of some externalIds are in the ledger: those do not count towards the span's limit.
+    """
     window = span.window(source, now)
     left = span.limit
     pages = source.connector.fetch(http, {} if span.is_look_back else checkpoint, window)
     async with aclosing(pages):
         async for page in pages:
-            whole = left is None or len(page.records) <= left
-            records = page.records if whole else list(islice(page.records, left))
-            reading = _compose(source, page, records, window, keeps_checkpoint=span.is_look_back or not whole)
+            reading = _compose(source, page, window, keeps_checkpoint=span.is_look_back)
+            if left is None:
+                yield reading
+                continue
+            old = await known([signal.external_id for signal in reading.signals])
+            reading, fresh = _cut(reading, left, old)
+            left -= fresh
             yield reading
-            if left is not None:
-                left -= len(records)
-                if left <= 0:
-                    return
+            if left <= 0:
+                return
 
 
 def explain(error: Exception, source: Source) -> tuple[str, str]:
@@ -150,18 +163,23 @@ def explain(error: Exception, source: Source) -> tuple[str, str]:
             )
 
 
-def _compose(
-    source: Source,
-    page: Page,
-    records: Sequence[Record | RawRecord],
-    window: Window,
-    *,
-    keeps_checkpoint: bool,
-) -> Reading:
+def _cut(reading: Reading, limit: int, old: Container[str]) -> tuple[Reading, int]:
+    """The reading up to its `limit`-th new signal, and how many new ones that is. If cut, it moves no checkpoint."""
+    fresh: set[str] = set()
+    for place, signal in enumerate(reading.signals):
+        if signal.external_id in old or signal.external_id in fresh:
+            continue
+        if len(fresh) == limit:
+            return replace(reading, signals=reading.signals[:place], checkpoint=None), limit
+        fresh.add(signal.external_id)
+    return reading, len(fresh)
+
+
+def _compose(source: Source, page: Page, window: Window, *, keeps_checkpoint: bool) -> Reading:
     signals: list[Signal] = []
     aside = list(page.set_aside)
     filtered = page.filtered
-    for record in records:
+    for record in page.records:
         try:
             signal = compose(record, source)
         except RecordError as error:

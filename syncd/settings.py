@@ -110,8 +110,8 @@ class ZentrikSettings(Settings):
     """The destination, and how it is spoken to.
 
     `concurrency` is how many requests are under way at once; `timeout` how long one may take. `ready_timeout` is how
-    long to wait for Zentrik to call itself ready. `max_attempts` posts of one record that Zentrik itself answers with
-    errors, and it is rejected. `poll_interval` is the wait before the first look for an outcome.
+    long to wait for Zentrik to call itself ready. A record that Zentrik did not take in (408, 425) `max_attempts` times
+    in a row is rejected. `poll_interval` is the wait before the first look for an outcome.
     """
 
     api_base: Annotated[str, AfterValidator(_web_address)] = "https://zentrik.ai/api"

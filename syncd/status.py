@@ -78,6 +78,8 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
     for name in [*config.connectors, *sorted((set(rows) | set(counts)) - set(config.connectors))]:
         entry, row = config.connectors.get(name), rows.get(name)
         error = (row.error_code, row.error_message or "") if row and row.error_code else None
+        if row is not None and row.run_id is not None and name not in reading:
+            error = ("interrupted", "the syncd that was reading it died; the next run goes on from its checkpoint")
         next_run = None
         if entry is not None and entry.enabled:
             timetable = Timetable(entry.every, entry.cron, entry.timezone)

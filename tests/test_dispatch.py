@@ -568,6 +568,15 @@ class TestLostAnswers(OnSQLite):
             assert send.closed_for == 120
         assert await states(ledger) == {State.UNKNOWN: 1, State.QUEUED: 4}
 
+    async def test_an_outage_does_not_cost_every_record_its_certainty(self, ledger: Ledger, clock: Clock) -> None:
+        """When Zentrik answers nothing but errors, a few posts find out, and the others keep waiting in the queue."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(40)))
+        async with at(Sandbox(now=clock, faults=Faults(share_of_posts={"500": 1})), clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=4))
+            assert (await send()).posted <= 12
+            assert send.closed_for == 1
+        assert (await states(ledger))[State.QUEUED] >= 28
+
     async def test_one_lost_time_and_again_is_tried_less_and_less_often(self, ledger: Ledger, clock: Clock) -> None:
         """A record on which Zentrik breaks every time does not keep it (and the list) busy for ever."""
         run = await queued(ledger, clock, signal(1))
@@ -576,6 +585,7 @@ class TestLostAnswers(OnSQLite):
             send = Sender(ledger, zentrik, clock, run)
             for _ in range(11):
                 assert (await send()).posted == 1
+                send.gate.clear()  # others are taken meanwhile
                 [row] = await rows(ledger)
                 assert row.due_at is not None
                 waits.append((row.due_at - clock()).total_seconds())

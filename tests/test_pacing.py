@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.pacing import Gate, LookSchedule
+from syncd.pacing import DOUBTS, Gate, LookSchedule
 from syncd.retry import Backoff
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
@@ -93,6 +93,18 @@ class TestGate:
     def test_how_long_it_has_been_unwell_is_remembered(self) -> None:
         """A Zentrik that stays away is given up on by the time it went, not by its latest error."""
         assert parked(None, 5, None, apart=60).unwell_since == NOW
+
+    def test_a_row_of_lost_answers_closes_it_and_one_taken_begins_a_new_row(self) -> None:
+        """An outage is noticed after a few records; a lost answer now and then holds nothing up."""
+        gate = Gate()
+        for _ in range(DOUBTS - 1):
+            gate.doubt("500", NOW)
+        gate.clear()
+        for _ in range(DOUBTS - 1):
+            gate.doubt("500", NOW)
+        assert gate.opens_in(NOW) == timedelta(0)
+        gate.doubt("500", NOW)
+        assert gate.opens_in(NOW) == timedelta(seconds=1)
 
 
 class TestLookSchedule:

@@ -417,6 +417,8 @@ class TestSpan(OnSQLite):
         assert (pulled.new, pulled.fetched) == (min(limit, 6), min(limit, 6))
         assert await names(ledger) == [str(number) for number in range(1, 7)][:limit]
         assert diary[-1] == "closed"
+        pulled = await read(ledger, http, scripted(*pages), clock, Span(limit=2))
+        assert pulled.new == min(2, 6 - min(limit, 6))  # what the ledger knows does not count
         pulled = await read(ledger, http, scripted(*pages), clock)
         assert await names(ledger) == ["1", "2", "3", "4", "5", "6"]
         assert (await stands(ledger)).checkpoint == {"pages": 3}

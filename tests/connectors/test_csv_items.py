@@ -49,7 +49,7 @@ async def test_the_template_s_own_example_is_posted_as_the_template_posts_it(
     inbox: Inbox, name: str, encoding: str
 ) -> None:
     """A file made for the template can be dropped as it is."""
-    items = [TYPED, RAW, TYPED | {"name": None, "unknown": 1, "text": "é", "externalId": "x"}]
+    items: list[dict[str, Any]] = [TYPED, RAW, TYPED | {"name": None, "unknown": 1, "text": "é", "externalId": "x"}]
     content = json.dumps(items, ensure_ascii=False) if name == "a.json" else "\n".join(json.dumps(i) for i in items)
     inbox.drop(name, content.encode(encoding))
     look = await inbox.look(text="{{ row.no_such_column }}", where="row.nothing")
@@ -185,7 +185,15 @@ async def test_an_array_nested_without_end_is_an_error(inbox: Inbox) -> None:
 async def test_a_line_that_is_no_json_is_set_aside(inbox: Inbox) -> None:
     """A garbled, endless or bottomless line of a log costs that line."""
     deep = json.dumps(RAW).replace("null", "[" * 300 + "]" * 300)
-    lines = [json.dumps(TYPED), "nope", "", "[" * 100_000, b'{"kind": "\xff"}', deep, json.dumps(RAW)]
+    lines: list[str | bytes] = [
+        json.dumps(TYPED),
+        "nope",
+        "",
+        "[" * 100_000,
+        b'{"kind": "\xff"}',
+        deep,
+        json.dumps(RAW),
+    ]
     inbox.drop("a.jsonl", b"\n".join(line.encode() if isinstance(line, str) else line for line in lines))
     look = await inbox.look(encoding="utf-8")
     assert len(look.bodies) == 2
