@@ -280,7 +280,8 @@ class House:
                     on_answers=show,
                 )
             )
-            self._give_up_on_zentrik(patience)
+            if patience is not None:
+                await self._give_up_on_zentrik()
             if self.gate.opens_in(self.clock()):
                 reconciled = Reconciled()
             else:
@@ -341,16 +342,22 @@ class House:
             self.figures.signals[State.FAILED] += tracked.failed
             self.on_change(self.figures)
 
-    def _give_up_on_zentrik(self, patience: timedelta | None) -> None:
+    async def _give_up_on_zentrik(self) -> None:
+        """Raise `NotReady` when Zentrik has taken nothing for `ready_timeout`, and says of itself that it is not well.
+
+        One that only asks for patience, or fails in some records, is given it.
+        """
         since, limit = self.gate.unwell_since, self.config.zentrik.ready_timeout
-        if patience is None or since is None or self.clock() - since < limit:
+        if since is None or self.clock() - since < limit:
             return
-        if self.gate.asked_to_wait:  # it answers, and says when: that is not being gone
-            return
-        raise NotReady(
-            f"Zentrik at {self.zentrik.api_base} has not been well for {limit.total_seconds():.0f} s: "
-            f"{self.gate.reason}. Every record is kept; the next run goes on from here."
-        )
+        trouble = await self.zentrik.ready()
+        if trouble is not None:
+            unwell = f"{(self.clock() - since).total_seconds():.0f} s"
+            raise NotReady(
+                f"Zentrik at {self.zentrik.api_base} has not been well for {unwell}: {trouble.reason}. "
+                "Every record is kept; the next run goes on from here."
+            )
+        self.gate.unwell_since = self.clock()
 
     # Beside the loops
 

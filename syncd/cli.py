@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syncd import __version__
-from syncd.errors import ConfigError, SyncdError
+from syncd.errors import ConfigError, DestinationError, SyncdError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -493,17 +493,23 @@ async def _one_round(
     from syncd import screens
     from syncd.app import open_house
 
+    trouble: DestinationError | None = None
     async with open_house(config, "run-once") as house:
         came = _stop_on_signal(house)
         with screens.progress(Console(stderr=True)) as house.on_change:
-            figures = await house.run_once(sources, span, wait, only=only)
+            try:
+                await house.run_once(sources, span, wait, only=only)
+            except DestinationError as error:  # what was done before it is told all the same
+                trouble = error
     if as_json:
-        _print_json(figures.as_json())
-    else:
-        _console().print(screens.closing(figures))
+        _print_json(house.figures.as_json())
+    elif house.figures.connectors or not trouble:
+        _console().print(screens.closing(house.figures))
+    if trouble:
+        raise trouble
     if came:
         return INTERRUPTED
-    return 0 if figures.is_clean else 1
+    return 0 if house.figures.is_clean else 1
 
 
 async def _dry_run(config: Config, sources: Sequence[Source], span: Span, as_json: bool) -> int:

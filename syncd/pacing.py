@@ -20,7 +20,6 @@ class Gate:
     reason: str | None = None
     failures: int = 0
     unwell_since: datetime | None = None
-    asked_to_wait: bool = False
     doubts: int = 0
 
     def park(self, reason: str, after: timedelta | None, now: datetime) -> None:
@@ -31,7 +30,7 @@ class Gate:
         self.unwell_since = self.unwell_since or now
         until = now + (after or self.backoff.ceiling(self.failures))
         if self.parked_until is None or until >= self.parked_until:
-            self.parked_until, self.reason, self.asked_to_wait = until, reason, bool(after)
+            self.parked_until, self.reason = until, reason
 
     def doubt(self, reason: str, now: datetime) -> None:
         """An answer was lost, or was a server error. Several in a row, and the trouble is not the record's."""

@@ -116,6 +116,15 @@ class TestRunOnce:
         assert "write for example 2026-01-31" in terminal("run-once", "--since", "last week", code=2).stderr
         assert "before" in terminal("run-once", "--since", "2026-02-01", "--until", "2026-01-01", code=2).stderr
 
+    def test_a_key_that_is_refused_midway_is_told_with_what_was_done(
+        self, terminal: Terminal, sandbox: Sandbox
+    ) -> None:
+        """A script gets the figures even of a run that Zentrik put an end to, and the exit code that says so."""
+        sandbox.faults = Faults(scopes=("signals:read",))
+        [figures] = terminal.lines("run-once", code=3)
+        assert figures["connectors"]["survey"]["new"] == 2  # type: ignore[index]
+        assert figures["signals"]["queued"] == 2  # type: ignore[index]
+
     def test_a_connector_that_stops_makes_the_exit_code_one(self, terminal: Terminal) -> None:
         """A script notices that one source could not be read, though the other was delivered."""
         (terminal.folder / "notes").rmdir()

@@ -76,6 +76,14 @@ class TestState:
             lag=None,
         )
 
+    async def test_stopped_when_the_run_that_read_it_died(self, ledger: Ledger, run: int, clock: Clock) -> None:
+        """A reading that was killed does not look like one that went well."""
+        await ledger.start_pull(origin("reviews"), run, clock())
+        assert the_one(config(reviews={}), ledger, clock).state == "running"
+        ledger._presence.release()  # as the operating system does for a process that is gone
+        found = the_one(config(reviews={}), ledger, clock)
+        assert (found.state, found.error and found.error[0]) == ("stopped", "interrupted")
+
     async def test_new_beside_others_that_ran(self, ledger: Ledger, run: int, clock: Clock) -> None:
         """A connector that was added today is told from one that works."""
         await read(ledger, run, clock, "tickets")

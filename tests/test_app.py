@@ -1,0 +1,173 @@
+"""The house as a whole, within this process: what ends it, and what its figures say."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.app import Figures, open_house
+from syncd.config import Config, load
+from syncd.errors import ConfigError, KeyRefused, LedgerError, NotReady
+from syncd.ledger import State
+from syncd.pacing import Gate
+from syncd.pull import Pulled, Span
+from syncd.retry import Backoff
+from syncd.sandbox import Faults, Sandbox
+
+CONFIG = """
+ledger: sqlite:///{folder}/syncd.db
+shutdown_timeout: 5s
+zentrik: {{poll_interval: 50ms, ready_timeout: 300ms}}
+connectors:
+  survey: {{type: csv, path: {folder}/inbox, id: "{{{{ row.id }}}}", text: "{{{{ row.comment }}}}", settle: 0s}}
+"""
+ROWS = "id,comment\n1,Too slow.\n2,Fine.\n3,\n"
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    return Sandbox(processing_takes=timedelta(milliseconds=50))
+
+
+@pytest.fixture
+async def config(tmp_path: Path, sandbox: Sandbox) -> AsyncIterator[Config]:
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "nps.csv").write_text(ROWS, encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(CONFIG.format(folder=tmp_path), encoding="utf-8")
+    async with sandbox.serve() as api_base:
+        yield load(tmp_path / "config.yaml", {"ZENTRIK_API_BASE": api_base, "ZENTRIK_API_KEY": "sandbox-key"})
+
+
+async def run_once(config: Config, on_change: Callable[[Figures], None] = lambda _: None) -> Figures:
+    """One round, by a house that backs off for tenths of a second at the most."""
+    async with asyncio.timeout(20), open_house(config, "run-once") as house:
+        house.gate = Gate(Backoff(first=timedelta(milliseconds=50), cap=timedelta(milliseconds=200)))
+        house.on_change = on_change
+        sources = [entry.source for entry in config.connectors.values()]
+        return await house.run_once(sources, Span(), None, only=False)
+
+
+class TestRunOnce:
+    async def test_its_figures_add_up(self, config: Config) -> None:
+        """Everything fetched is somewhere, and everything accepted has a fate."""
+        figures = await run_once(config)
+        survey = figures.connectors["survey"]
+        assert survey.fetched == survey.new + survey.changed + survey.unchanged + survey.skipped == 3
+        assert (figures.posted, figures.accepted, figures.signals[State.PROCESSED]) == (2, 2, 2)
+        assert figures.is_clean
+
+    async def test_the_figures_are_kept_with_the_run(self, config: Config, tmp_path: Path) -> None:
+        """What a run printed can be looked up when its terminal is long gone."""
+        figures = await run_once(config)
+        with closing(sqlite3.connect(tmp_path / "syncd.db")) as db:
+            [(command, kept)] = db.execute("SELECT command, json(figures) FROM runs").fetchall()
+        assert (command, kept is not None) == ("run-once", True)
+        assert str(figures.as_json()["posted"]) in kept
+
+    async def test_many_mishaps_are_one_clean_run(self, config: Config, sandbox: Sandbox) -> None:
+        """Refusals for a while, errors and broken connections cost time, and no record, in one run."""
+        sandbox.faults = Faults(
+            next_posts=("429", "503", "cut_after", "500", "torn", "504", "cut_before", "429_bare"),
+            retry_after_seconds=0,
+        )
+        figures = await run_once(config)
+        assert figures.is_clean
+        assert (figures.accepted, len(sandbox.books), sandbox.books.duplicates()) == (2, 2, 0)
+
+    async def test_a_refused_key_ends_it(self, config: Config, sandbox: Sandbox) -> None:
+        """Without the scope to write nothing is lost: every record waits in the ledger."""
+        sandbox.faults = Faults(scopes=("signals:read",))
+        with pytest.raises(KeyRefused, match="Every record is kept"):
+            await run_once(config)
+        sandbox.faults = Faults()
+        assert (await run_once(config)).accepted == 2
+
+    async def test_one_that_asks_for_patience_is_given_it(self, config: Config, sandbox: Sandbox) -> None:
+        """A rate limit that lasts longer than `ready_timeout` is no reason to give up on a Zentrik that is well."""
+        sandbox.faults = Faults(next_posts=("429_bare",) * 5)
+        assert (await run_once(config)).is_clean
+
+    async def test_a_zentrik_that_goes_away_ends_it(self, config: Config, sandbox: Sandbox) -> None:
+        """A Zentrik that breaks down after it called itself ready is not waited for without end."""
+        sandbox.faults = Faults(share_of_posts={"429_bare": 1})
+
+        def break_down(figures: Figures) -> None:
+            if figures.posted:
+                sandbox.faults = Faults(share_of_posts={"cut_before": 1}, ready=False)
+
+        with pytest.raises(NotReady, match="Every record is kept"):
+            await run_once(config, on_change=break_down)
+        sandbox.faults = Faults()
+        assert (await run_once(config)).signals[State.PROCESSED] == 2
+        assert sandbox.books.duplicates() == 0
+
+    async def test_without_a_key_nothing_begins(self, config: Config, tmp_path: Path) -> None:
+        """A run that could post nothing says so before it touches the ledger."""
+        keyless = load(tmp_path / "config.yaml", {})
+        with pytest.raises(ConfigError, match="ZENTRIK_API_KEY"):
+            await run_once(keyless)
+        assert not (tmp_path / "syncd.db").exists()
+
+
+class TestRunForEver:
+    async def test_it_reads_posts_and_follows_until_it_is_stopped(self, config: Config, sandbox: Sandbox) -> None:
+        """The daemon delivers by itself what lies in the folder, and stops when told."""
+        async with asyncio.timeout(20), open_house(config, "run") as house:
+
+            def stop_when_done(figures: Figures) -> None:
+                if figures.signals[State.PROCESSED] == 2:
+                    house.stop.set()
+
+            house.on_change = stop_when_done
+            await house.run_for_ever()
+            assert house.figures.accepted == 2
+        assert sandbox.books.statuses() == {"processed": 2}
+
+    async def test_a_ledger_that_breaks_ends_it(self, config: Config, tmp_path: Path) -> None:
+        """A daemon that cannot keep its books says so and ends, for whoever watches it to see."""
+        async with asyncio.timeout(20):
+            async with open_house(config, "run") as house:
+                with closing(sqlite3.connect(tmp_path / "syncd.db")) as db:
+                    db.execute("DROP TABLE set_aside")
+                with pytest.raises(LedgerError, match="set_aside"):
+                    await house.run_for_ever()
+
+    async def test_a_source_that_cannot_be_read_does_not_end_it(self, config: Config, tmp_path: Path) -> None:
+        """One broken connector is that connector's trouble; the daemon lives on."""
+        (tmp_path / "inbox" / "nps.csv").unlink()
+        (tmp_path / "inbox").rmdir()
+        async with asyncio.timeout(20), open_house(config, "run") as house:
+
+            def stop_when_read(figures: Figures) -> None:
+                if "survey" in figures.connectors:
+                    house.stop.set()
+
+            house.on_change = stop_when_read
+            await house.run_for_ever()
+            error = house.figures.connectors["survey"].error
+        assert error is not None
+        assert error[0] == "no_such_folder"
+
+
+class TestFigures:
+    @given(
+        st.builds(Pulled, *[st.integers(0, 9)] * 4, error=st.none() | st.just(("code", "message"))),
+        st.fixed_dictionaries({state: st.integers(0, 2) for state in State}),
+    )
+    def test_clean_is_only_what_is_all_done(self, pulled: Pulled, signals: dict[State, int]) -> None:
+        """Exit code 0 is never given to a run that left something undone, nor denied to one that did not."""
+        figures = Figures({"survey": pulled}, signals=signals)
+        undone = sum(number for state, number in signals.items() if state not in ("processing", "processed"))
+        assert figures.is_clean == (pulled.error is None and undone == 0)
+        shown = figures.as_json()["connectors"]
+        assert isinstance(shown, dict)
+        survey = shown["survey"]
+        assert survey["fetched"] == survey["new"] + survey["changed"] + survey["unchanged"] + survey["skipped"]
