@@ -41,49 +41,34 @@ async def preview(
 
     `ledger` None means that there is none yet. How the reading went is added up in `pulled`.
     """
-    with closing(_Notes()) as notes:
-        async with aclosing(_preview(source, http, ledger, clock, span, pulled, sleep, notes)) as bodies:
-            async for body in bodies:
-                yield body
-
-
-async def _preview(
-    source: Source,
-    http: httpx.AsyncClient,
-    ledger: Database | None,
-    clock: Callable[[], datetime],
-    span: Span,
-    pulled: Pulled,
-    sleep: Callable[[float], Awaitable[object]],
-    notes: _Notes,
-) -> AsyncGenerator[Preview, None]:
     checkpoint = _checkpoint(source, ledger)
 
     async def known(external_ids: Sequence[str]) -> dict[str, report.SignalRow]:
         return _known(ledger, external_ids)
 
-    while True:
-        revisit_at = None
-        try:
-            async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
-                async for reading in readings:
-                    pulled.skipped += len(reading.set_aside) + reading.filtered
-                    pulled.set_aside += reading.set_aside
-                    revisit_at = reading.revisit_at or revisit_at
-                    for signal in _to_post(reading.signals, ledger, notes, pulled):
-                        if notes.show(signal.external_id):
-                            yield Preview(source.name, signal.external_id, signal.body)
-        except Exception as error:  # noqa: BLE001 - whatever a connector does, it is told as a run would tell it
-            pulled.error = explain(error, source)
-        if revisit_at is None or pulled.error or (span.limit is not None and pulled.new >= span.limit):
-            break
-        pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = 0  # it is read once more from where it was
-        pulled.set_aside.clear()
-        notes.forget_seen()
-        await sleep(max(0.0, (revisit_at - clock()).total_seconds()))
-    for name, body in _queued(source, ledger):
-        if notes.show(name):
-            yield Preview(source.name, name, body)
+    with closing(_Notes()) as notes:
+        while True:
+            revisit_at = None
+            try:
+                async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
+                    async for reading in readings:
+                        pulled.skipped += len(reading.set_aside) + reading.filtered
+                        pulled.set_aside += reading.set_aside
+                        revisit_at = reading.revisit_at or revisit_at
+                        for signal in _to_post(reading.signals, ledger, notes, pulled):
+                            if notes.show(signal.external_id):
+                                yield Preview(source.name, signal.external_id, signal.body)
+            except Exception as error:  # noqa: BLE001 - whatever a connector does, it is told as a run would tell it
+                pulled.error = explain(error, source)
+            if revisit_at is None or pulled.error or (span.limit is not None and pulled.new >= span.limit):
+                break
+            pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = 0  # it is read anew from where it was
+            pulled.set_aside.clear()
+            notes.forget_seen()
+            await sleep(max(0.0, (revisit_at - clock()).total_seconds()))
+        for name, body in _queued(source, ledger):
+            if notes.show(name):
+                yield Preview(source.name, name, body)
 
 
 def _checkpoint(source: Source, ledger: Database | None) -> Checkpoint:

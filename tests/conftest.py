@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from syncd.connector import Checkpoint, Connector, Page, Record, Source, Window
-from syncd.ledger import Database, Ledger
+from syncd.ledger import Database, Ledger, report
+from syncd.sandbox import Sandbox
 from syncd.signals import Signal, compose
+from syncd.zentrik import Zentrik
 
 _numbers = count()
 
@@ -96,9 +99,55 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.set(database=name).render_as_string(hide_password=False)
 
 
+class OnSQLite:
+    """For tests of what does not depend on the database: it is tried on one."""
+
+    @pytest.fixture
+    def ledger_url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
 @pytest.fixture
 async def ledger(ledger_url: str) -> AsyncIterator[Ledger]:
     """An empty ledger, open."""
     opened = Ledger(Database(ledger_url))
     yield opened
     opened.close()
+
+
+async def rows(ledger: Ledger) -> list[report.SignalRow]:
+    """Every signal, in the order it was queued."""
+    return sorted(await ledger.ask(lambda db: list(report.find(db))), key=lambda row: row.id)
+
+
+Hook = Callable[[int], None]
+
+
+class Watched(httpx.AsyncHTTPTransport):
+    """The wire, with something happening before each call on it; calls are numbered from 1."""
+
+    def __init__(self, before: Hook) -> None:
+        super().__init__(verify=False)
+        self._before = before
+        self._calls = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self._calls += 1
+        self._before(self._calls)
+        return await super().handle_async_request(request)
+
+
+@asynccontextmanager
+async def at(
+    sandbox: Sandbox,
+    clock: Clock,
+    before: Hook = lambda _: None,
+    key: str = "sandbox-key",
+    patience: timedelta = timedelta(seconds=20),
+) -> AsyncIterator[Zentrik]:
+    """A client of the served sandbox, over real HTTP, with the same clock."""
+    async with (
+        sandbox.serve() as api_base,
+        Zentrik(api_base, key, clock=clock, timeout=patience, transport=Watched(before)) as zentrik,
+    ):
+        yield zentrik

@@ -6,11 +6,9 @@ import asyncio
 import json
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 
 import httpx
 import pytest
@@ -22,17 +20,9 @@ from syncd.pacing import Gate, LookSchedule
 from syncd.sandbox import Faults, Sandbox
 from syncd.signals import Signal
 from syncd.zentrik import Zentrik
-from tests.conftest import Clock, signal, source
+from tests.conftest import Clock, OnSQLite, at, rows, signal, source
 
 Handler = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
-
-
-class OnSQLite:
-    """What does not depend on the database is tried on one."""
-
-    @pytest.fixture
-    def ledger_url(self, tmp_path: Path) -> str:
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
 
 
 @dataclass
@@ -85,24 +75,8 @@ async def queued(ledger: Ledger, clock: Clock, *page: Signal, connector: str = "
     return run
 
 
-async def rows(ledger: Ledger) -> list[report.SignalRow]:
-    """Every signal, in the order it was queued."""
-    return sorted(await ledger.ask(lambda db: list(report.find(db))), key=lambda row: row.id)
-
-
 async def states(ledger: Ledger) -> dict[State, int]:
     return dict(Counter(row.state for row in await rows(ledger)))
-
-
-@asynccontextmanager
-async def at(
-    sandbox: Sandbox, clock: Clock, key: str = "sandbox-key", patience: timedelta = timedelta(seconds=20)
-) -> AsyncIterator[Zentrik]:
-    """A client of the served sandbox, over real HTTP."""
-    async with sandbox.serve() as api_base:
-        wire = httpx.AsyncHTTPTransport(verify=False)
-        async with Zentrik(api_base, key, clock=clock, timeout=patience, transport=wire) as zentrik:
-            yield zentrik
 
 
 def answering(handler: Handler, clock: Clock) -> Zentrik:
@@ -483,7 +457,7 @@ class TestBlocked(OnSQLite):
         """A wrong key or address costs no record: it is said at once, and all are delivered once it is mended."""
         run = await queued(ledger, clock, *(signal(number) for number in range(9)))
         sandbox = Sandbox(now=clock, faults=faults)
-        async with at(sandbox, clock, key) as zentrik:
+        async with at(sandbox, clock, key=key) as zentrik:
             with pytest.raises(KeyRefused, match=words):
                 await Sender(ledger, zentrik, clock, run, Delivery(concurrency=2, max_attempts=1))()
         assert sandbox.calls.count("POST") == 2

@@ -31,19 +31,11 @@ from syncd.connector import (
 from syncd.errors import ConfigError, LedgerError
 from syncd.ledger import Database, Ledger, State, report
 from syncd.pull import SHOWN_ASIDE, Pulled, Span, pull
-from tests.conftest import Clock, record, signal
+from tests.conftest import Clock, OnSQLite, record, signal
 
 DAY = timedelta(days=1)
 NOON = datetime(2026, 10, 1, 12, tzinfo=UTC)
 ALL = Span()
-
-
-class OnSQLite:
-    """What does not depend on the database is tried on one."""
-
-    @pytest.fixture
-    def ledger_url(self, tmp_path: Path) -> str:
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
 
 
 class Scripted(Connector):

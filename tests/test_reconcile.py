@@ -6,10 +6,8 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -28,48 +26,9 @@ from syncd.sandbox import Faults, Sandbox
 from syncd.sandbox.books import Order
 from syncd.signals import Signal
 from syncd.zentrik import Troubled, Zentrik
-from tests.conftest import Clock, signal, source
+from tests.conftest import Clock, OnSQLite, at, signal, source
 
 ORDERS: tuple[Order, ...] = ("newest_first", "oldest_first", "creation", "shuffled")
-Hook = Callable[[int], None]
-
-
-class OnSQLite:
-    """What does not depend on the database is tried on one."""
-
-    @pytest.fixture
-    def ledger_url(self, tmp_path: Path) -> str:
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-
-
-class Watched(httpx.AsyncHTTPTransport):
-    """The wire, with something happening before each call on it; calls are numbered from 1."""
-
-    def __init__(self, before: Hook) -> None:
-        super().__init__(verify=False)
-        self._before = before
-        self._calls = 0
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self._calls += 1
-        self._before(self._calls)
-        return await super().handle_async_request(request)
-
-
-@asynccontextmanager
-async def at(
-    sandbox: Sandbox,
-    clock: Clock,
-    before: Hook = lambda _: None,
-    key: str = "sandbox-key",
-    patience: timedelta = timedelta(seconds=20),
-) -> AsyncIterator[Zentrik]:
-    """A client of the served sandbox, over real HTTP."""
-    async with (
-        sandbox.serve() as api_base,
-        Zentrik(api_base, key, clock=clock, timeout=patience, transport=Watched(before)) as zentrik,
-    ):
-        yield zentrik
 
 
 def answering(answer: Callable[[int, int], httpx.Response], clock: Clock) -> Zentrik:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -12,7 +11,7 @@ import pytest
 
 from syncd.dispatch import Delivery, dispatch
 from syncd.errors import KeyRefused
-from syncd.ledger import Ledger, State, report
+from syncd.ledger import Ledger, State
 from syncd.pacing import Gate, LookSchedule
 from syncd.reconcile import reconcile
 from syncd.rerun import Rerun, rerun
@@ -20,7 +19,7 @@ from syncd.sandbox import Faults, Sandbox
 from syncd.signals import Signal
 from syncd.track import track
 from syncd.zentrik import Zentrik
-from tests.conftest import Clock, signal, source
+from tests.conftest import Clock, at, rows, signal, source
 
 FAIL = "[sandbox: fail]"
 
@@ -29,20 +28,6 @@ FAIL = "[sandbox: fail]"
 def ledger_url(tmp_path: Path) -> str:
     """What is tried here does not depend on the database."""
     return f"sqlite:///{tmp_path / 'ledger.db'}"
-
-
-@asynccontextmanager
-async def at(sandbox: Sandbox, clock: Clock, key: str = "sandbox-key") -> AsyncIterator[Zentrik]:
-    """A client of the served sandbox, over real HTTP."""
-    async with sandbox.serve() as api_base:
-        wire = httpx.AsyncHTTPTransport(verify=False)
-        async with Zentrik(api_base, key, clock=clock, transport=wire) as zentrik:
-            yield zentrik
-
-
-async def rows(ledger: Ledger) -> list[report.SignalRow]:
-    """Every signal, in the order it was queued."""
-    return sorted(await ledger.ask(lambda db: list(report.find(db))), key=lambda row: row.id)
 
 
 async def delivered(ledger: Ledger, zentrik: Zentrik, clock: Clock, *page: Signal) -> int:
@@ -199,7 +184,7 @@ async def test_a_refused_key_is_raised(ledger: Ledger, clock: Clock) -> None:
     async with at(sandbox, clock) as zentrik:
         run = await delivered(ledger, zentrik, clock, *failing(2))
     before = await rows(ledger)
-    async with at(sandbox, clock, "revoked") as zentrik:
+    async with at(sandbox, clock, key="revoked") as zentrik:
         with pytest.raises(KeyRefused, match="ZENTRIK_API_KEY"):
             await rerun(ledger, zentrik, before, run, clock)
     assert await rows(ledger) == before

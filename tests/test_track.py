@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from syncd.sandbox.books import Order
 from syncd.signals import Signal
 from syncd.track import track
 from syncd.zentrik import Troubled, Zentrik
-from tests.conftest import Clock, signal, source
+from tests.conftest import Clock, at, rows, signal, source
 
 ORDERS: tuple[Order, ...] = ("newest_first", "oldest_first", "creation", "shuffled")
 TAKES = timedelta(seconds=5)
@@ -72,40 +71,6 @@ async def accepted(
 
 def some(count: int, start: int = 0) -> list[Signal]:
     return [signal(number) for number in range(start, start + count)]
-
-
-Hook = Callable[[int], None]
-
-
-class Watched(httpx.AsyncHTTPTransport):
-    """The wire, with something happening before each call on it; calls are numbered from 1."""
-
-    def __init__(self, before: Hook) -> None:
-        super().__init__(verify=False)
-        self._before = before
-        self._calls = 0
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self._calls += 1
-        self._before(self._calls)
-        return await super().handle_async_request(request)
-
-
-@asynccontextmanager
-async def at(
-    sandbox: Sandbox, clock: Clock, before: Hook = lambda _: None, key: str = "sandbox-key"
-) -> AsyncIterator[Zentrik]:
-    """A client of the served sandbox, over real HTTP."""
-    async with (
-        sandbox.serve() as api_base,
-        Zentrik(api_base, key, clock=clock, transport=Watched(before)) as zentrik,
-    ):
-        yield zentrik
-
-
-async def rows(ledger: Ledger) -> list[report.SignalRow]:
-    """Every signal, in the order it was queued."""
-    return sorted(await ledger.ask(lambda db: list(report.find(db))), key=lambda row: row.id)
 
 
 async def states(ledger: Ledger) -> dict[State, int]:
