@@ -41,7 +41,8 @@ class _Commands(click.Group):
         except SyncdError as error:
             from syncd.logs import redact
 
-            click.echo(f"syncd: {redact(str(error))}", err=True)
+            words = "".join(sign if sign.isprintable() or sign == "\n" else "�" for sign in redact(str(error)))
+            click.echo(f"syncd: {words}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
@@ -456,7 +457,7 @@ def _nothing_yet(as_json: bool) -> None:
 def _console() -> Console:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # what is shown comes from outside, and is no markup of ours
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 140  # in a file or a pipe there is no edge to wrap at
     return console

@@ -1,0 +1,134 @@
+"""What people see: it fits their terminal, and nothing in it but our own words commands the terminal."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, RenderableType
+
+from syncd import screens
+from syncd.app import Figures
+from syncd.ledger import State
+from syncd.ledger.report import AsideRow, Event, SignalRow
+from syncd.pull import Pulled
+from syncd.records import SetAside
+from syncd.status import ConnectorStatus, Status
+
+NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
+NASTY = "\x1b[2J\x1b]0;mine\x07[red]not markup[/red]\r\u202e"
+
+
+def shown(what: RenderableType, width: int = 80) -> str:
+    """What a terminal of that width, without colours, is given."""
+    out = StringIO()
+    Console(file=out, width=width, highlight=False, markup=False, no_color=True).print(what)
+    return out.getvalue()
+
+
+def row(text: str = "Fine", state: State = State.PROCESSED, error: str | None = None) -> SignalRow:
+    return SignalRow(
+        id=1,
+        external_id=text,
+        connector="survey",
+        state=state,
+        signal_type=text,
+        name=text,
+        public_id="SIGNAL-1",
+        job_id="job-1",
+        insight_ids=("i-1", "i-2"),
+        attempts=1,
+        last_error=error,
+        occurred_at=NOW,
+        source_url=text,
+        place=text,
+        first_seen_at=NOW,
+        due_at=None,
+        accepted_at=NOW,
+        processing_started_at=NOW,
+        settled_at=NOW,
+        source_fingerprint=b"",
+    )
+
+
+def connector(**more: object) -> ConnectorStatus:
+    given = {
+        "name": "survey",
+        "type": "csv",
+        "state": "ok",
+        "last_run": NOW - timedelta(minutes=3),
+        "last_success": NOW,
+        "next_run": NOW + timedelta(hours=2),
+        "error": None,
+        "signals": dict.fromkeys(State, 0),
+        "set_aside": 0,
+        "lag": None,
+    }
+    return ConnectorStatus(**{**given, **more})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("moment", "words"),
+    [
+        (None, "-"),
+        (NOW - timedelta(seconds=5), "5 s ago"),
+        (NOW - timedelta(minutes=3), "3 min ago"),
+        (NOW - timedelta(hours=30), "30 h ago"),
+        (NOW - timedelta(days=9), "9 d ago"),
+        (NOW + timedelta(hours=2), "in 2 h"),
+    ],
+)
+def test_times_are_told_as_people_tell_them(moment: datetime | None, words: str) -> None:
+    """A glance says how long ago or how far off something is."""
+    assert screens.ago(moment, NOW) == words
+
+
+def everything(text: str) -> list[RenderableType]:
+    """Every screen, with that text wherever something from outside is shown."""
+    pulled = Pulled(1, 1, 1, 1, [SetAside(text, text)], ("code", text))
+    aside = [AsideRow("survey", text, text, NOW)]
+    events = [Event(NOW, "rejected", text)]
+    return [
+        screens.signals([row(text), row(text, State.REJECTED, text)], 120),
+        screens.signal(row(text, State.FAILED, text), events, b"{}", NOW),
+        screens.skipped(aside, NOW),
+        screens.closing(Figures({"survey": pulled}, 1, 1)),
+        screens.status(NOW, Status([connector(state="stopped", error=("code", text))])),
+        screens.checks([("survey", False, text)]),
+    ]
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_hostile_text_is_shown_and_not_obeyed(number: int) -> None:
+    """A record's title cannot clear the operator's screen, rename their window or colour our words."""
+    output = shown(everything(NASTY)[number], 200)
+    assert "[red]not markup[/red]" in output
+    assert not {"\x1b", "\x07", "\r", "\u202e"} & set(output)
+
+
+@given(st.text(max_size=60), st.integers(40, 160))
+def test_no_text_and_no_width_breaks_a_screen(text: str, width: int) -> None:
+    """Whatever a source holds, the screens come up, within the terminal's width."""
+    for screen in everything(text):
+        lines = shown(screen, width).splitlines()
+        assert lines
+
+
+def test_status_fits_eighty_columns() -> None:
+    """The screen that is looked at most can be read in the smallest terminal."""
+    counts = dict.fromkeys(State, 1_234_567)
+    output = shown(screens.status(NOW, Status([connector(signals=counts, set_aside=3, lag=timedelta(minutes=7))])))
+    assert "1 234 567 processed" in output
+    assert "3 set aside" in output
+    assert "3 min ago" in output
+    assert "in 2 h" in output
+    assert "7 min" in output
+    assert "`syncd retry`" in output
+
+
+def test_a_table_of_signals_keeps_ids_whole_on_a_narrow_terminal() -> None:
+    """What is copied into the next command, the external id, is not cut to fit."""
+    assert "interviews:2026-09-16-alder" in shown(screens.signals([row("interviews:2026-09-16-alder")], 80))
