@@ -237,6 +237,15 @@ class House:
                     source, self.ledger, http, self.run, self.clock, left, stopping=self.stop.is_set, on_page=show
                 )
             show(pulled)
+            tell = log.info if pulled.fetched else log.debug
+            tell(
+                "read",
+                connector=source.name,
+                new=pulled.new,
+                changed=pulled.changed,
+                unchanged=pulled.unchanged,
+                skipped=pulled.skipped,
+            )
             if not waits or pulled.revisit_at is None or pulled.error or self.stop.is_set():
                 return pulled
             before = self.figures.connectors[source.name]
@@ -265,21 +274,22 @@ class House:
                 self.figures.accepted = before.accepted + now_done.accepted
                 self.on_change(self.figures)
 
-            show(
-                await dispatch(
-                    self.ledger,
-                    self.zentrik,
-                    self.gate,
-                    self.looks,
-                    self.run,
-                    self.clock,
-                    self.draw,
-                    delivery,
-                    only=only,
-                    stopping=self.stop.is_set,
-                    on_answers=show,
-                )
+            sent = await dispatch(
+                self.ledger,
+                self.zentrik,
+                self.gate,
+                self.looks,
+                self.run,
+                self.clock,
+                self.draw,
+                delivery,
+                only=only,
+                stopping=self.stop.is_set,
+                on_answers=show,
             )
+            if sent.posted:
+                log.info("posted", posted=sent.posted, accepted=sent.accepted)
+            show(sent)
             if patience is not None:
                 await self._give_up_on_zentrik()
             if self.gate.opens_in(self.clock()):
@@ -338,6 +348,7 @@ class House:
         elif tracked.asked:
             gate.clear()
         if tracked.settled:
+            log.info("outcomes", processed=tracked.processed, failed=tracked.failed)
             self.figures.signals[State.PROCESSED] += tracked.processed
             self.figures.signals[State.FAILED] += tracked.failed
             self.on_change(self.figures)

@@ -31,8 +31,8 @@ _SHORTEST = 4
 _DEEPEST = 8
 """What is nested deeper is shown as text."""
 
-_TALKATIVE = ("httpx", "httpcore")
-"""Libraries that tell of every request; only their warnings are let through."""
+_TALKATIVE = ("alembic", "apscheduler", "httpcore", "httpx")
+"""Libraries that tell of every step they take; only their warnings are let through."""
 
 _FIRST = ("timestamp", "level", "event", "logger")
 
