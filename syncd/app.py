@@ -22,7 +22,7 @@ from syncd.ledger import Database, Ledger, State, report
 from syncd.logs import get_logger
 from syncd.pacing import Gate, LookSchedule
 from syncd.preview import Preview, preview
-from syncd.pull import Pulled, Span, pull
+from syncd.pull import PATIENCE, Pulled, Span, pull
 from syncd.reconcile import Reconciled, reconcile
 from syncd.records import Json
 from syncd.rerun import Rerun, rerun
@@ -220,7 +220,7 @@ class House:
     # The loops
 
     async def _read(self, source: Source, span: Span, *, waits: bool) -> Pulled:
-        """Read one source; with `waits`, again when something there was about to be ready."""
+        """Read one source; with `waits`, again when something there is about to be ready."""
 
         def show(pulled: Pulled) -> None:
             self.figures.connectors[source.name] = replace(_sum(before, pulled), error=pulled.error)
@@ -228,6 +228,7 @@ class House:
             self.on_change(self.figures)
 
         before = Pulled()
+        patient_until = self.clock() + PATIENCE
         while True:
             left = replace(span, limit=None if span.limit is None else span.limit - before.new)
             async with http_client.lend(
@@ -249,7 +250,7 @@ class House:
             if not waits or pulled.revisit_at is None or pulled.error or self.stop.is_set():
                 return pulled
             before = self.figures.connectors[source.name]
-            if span.limit is not None and before.new >= span.limit:
+            if (span.limit is not None and before.new >= span.limit) or pulled.revisit_at > patient_until:
                 return pulled
             await self._sleep_until(pulled.revisit_at, wakes=(self.stop,))
 

@@ -13,7 +13,7 @@ import httpx
 
 from syncd.connector import Source
 from syncd.ledger import Database, State, report
-from syncd.pull import Pulled, Span, explain, read
+from syncd.pull import PATIENCE, Pulled, Span, explain, read
 from syncd.records import Checkpoint
 from syncd.signals import Signal
 
@@ -42,6 +42,7 @@ async def preview(
     `ledger` None means that there is none yet. How the reading went is added up in `pulled`.
     """
     checkpoint = _checkpoint(source, ledger)
+    patient_until = clock() + PATIENCE
 
     async def known(external_ids: Sequence[str]) -> dict[str, report.SignalRow]:
         return _known(ledger, external_ids)
@@ -60,7 +61,8 @@ async def preview(
                                 yield Preview(source.name, signal.external_id, signal.body)
             except Exception as error:  # noqa: BLE001 - whatever a connector does, it is told as a run would tell it
                 pulled.error = explain(error, source)
-            if revisit_at is None or pulled.error or (span.limit is not None and pulled.new >= span.limit):
+            enough = span.limit is not None and pulled.new >= span.limit
+            if revisit_at is None or revisit_at > patient_until or pulled.error or enough:
                 break
             pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = 0  # it is read anew from where it was
             pulled.set_aside.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import httpx
 
@@ -68,6 +68,9 @@ class Reading:
     checkpoint: Checkpoint | None
     revisit_at: datetime | None
 
+
+PATIENCE = timedelta(minutes=5)
+"""How long one run waits for what a source says will be ready soon (a file still being written)."""
 
 SHOWN_ASIDE = 20
 """How many set-aside items a run remembers to show; the ledger has them all."""

@@ -171,3 +171,18 @@ class TestFigures:
         assert isinstance(shown, dict)
         survey = shown["survey"]
         assert survey["fetched"] == survey["new"] + survey["changed"] + survey["unchanged"] + survey["skipped"]
+
+
+class TestReading:
+    async def test_a_file_that_is_still_written_to_is_waited_for_but_not_for_ever(
+        self, config: Config, tmp_path: Path
+    ) -> None:
+        """`run-once` waits for a file to rest; one that never does is left for the next run, and the run ends."""
+        path = tmp_path / "config.yaml"
+        path.write_text(path.read_text(encoding="utf-8").replace("settle: 0s", "settle: 1h"), encoding="utf-8")
+        slow = load(path, {"ZENTRIK_API_BASE": config.zentrik.api_base, "ZENTRIK_API_KEY": "sandbox-key"})
+        assert (await run_once(slow)).connectors["survey"].fetched == 0
+        path.write_text(path.read_text(encoding="utf-8").replace("settle: 1h", "settle: 500ms"), encoding="utf-8")
+        quick = load(path, {"ZENTRIK_API_BASE": config.zentrik.api_base, "ZENTRIK_API_KEY": "sandbox-key"})
+        (tmp_path / "inbox" / "nps.csv").touch()
+        assert (await run_once(quick)).connectors["survey"].new == 2
