@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,13 +109,22 @@ class Database:
 
     def _create_private_file(self) -> None:
         path = Path(self._url.database or "")
+        why = None
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            # It is not opened here: closing it would undo the locks of whoever has it open in this process.
+            if path.is_dir():
+                why = "it is a folder"
+            elif not os.access(path, os.R_OK | os.W_OK):
+                why = "permission denied"
         except OSError as error:
+            why = error.strerror
+        if why:
             raise LedgerUnusable(
-                f"ledger {path}: cannot be opened for writing: {error.strerror}. Give `ledger:` a path that this user "
-                "may write, or make the folder."
-            ) from error
+                f"ledger {path}: cannot be opened for writing: {why}. Give `ledger:` a path that this user may write, "
+                "or make the folder."
+            )
 
     def _migrate(self, create: bool) -> None:
         try:
@@ -176,8 +187,20 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         cursor.execute(f"PRAGMA {setting}")
     cursor.execute("SELECT count(*) = 0 OR sum(name = 'alembic_version') FROM sqlite_master")
     if cursor.fetchone()[0]:  # somebody else's database is left as it was found
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _keep_a_log(cursor)
     cursor.close()
+
+
+def _keep_a_log(cursor: sqlite3.Cursor) -> None:
+    """Switch to write-ahead logging. SQLite does not wait for others with that, as it does with all else."""
+    patient_until = time.monotonic() + _BUSY_SECONDS
+    while cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > patient_until:
+                raise
+            time.sleep(0.01)  # another process is just doing the same
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
