@@ -132,7 +132,7 @@ class House:
 
         async def work() -> None:
             await self._unless_stopped(self.zentrik.wait_until_ready(self.config.zentrik.ready_timeout))
-            await self.ledger.suspect_unfinished(self.clock())
+            await self.ledger.suspect_unfinished(self.clock(), Delivery().look_after)
             async with asyncio.TaskGroup() as tasks:
                 for part in (read_all, deliver, follow):
                     tasks.create_task(part())
@@ -195,7 +195,7 @@ class House:
                 stopping.cancel()
 
         async def work() -> None:
-            await self.ledger.suspect_unfinished(self.clock())
+            await self.ledger.suspect_unfinished(self.clock(), Delivery().look_after)
             rows = await self.ledger.ask(report.connector_rows)
             for name, entry in entries.items():
                 timetable = Timetable(entry.every, entry.cron, entry.timezone)

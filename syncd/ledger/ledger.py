@@ -288,8 +288,11 @@ class Ledger:
         return _claim(db, limit, run, now, only) if limit > 0 else []
 
     @_write
-    def suspect_unfinished(self, db: sa.Connection, now: datetime) -> int:
-        """Turn the `sending` signals of dead runs into `unknown` ones: nobody will bring their verdict any more."""
+    def suspect_unfinished(self, db: sa.Connection, now: datetime, look_after: timedelta = timedelta(0)) -> int:
+        """Turn the `sending` signals of dead runs into `unknown` ones: nobody will bring their verdict any more.
+
+        They are looked for after `look_after`: what a dying run sent last may still be on its way into Zentrik.
+        """
         posting = db.scalars(sa.select(signals.c.run_id).where(signals.c.state == State.SENDING).distinct()).all()
         dead = [run for run in posting if not self._presence.is_alive(run)]
         if not dead:
@@ -298,7 +301,7 @@ class Ledger:
         found = db.scalars(
             sa.update(signals)
             .where(signals.c.state == State.SENDING, signals.c.run_id.in_(dead))
-            .values(state=State.UNKNOWN, due_at=now, last_error=why)
+            .values(state=State.UNKNOWN, due_at=now + look_after, last_error=why)
             .returning(signals.c.id)
         ).all()
         _tell(db, [(id_, now, State.UNKNOWN, why) for id_ in found])

@@ -263,6 +263,15 @@ class TestSuspectUnfinished:
         assert {row.state for row in await other.ask(lambda db: list(report.find(db)))} == {State.UNKNOWN}
         other.close()
 
+    async def test_what_was_sent_last_is_given_time_to_arrive(self, ledger: Ledger, clock: Clock) -> None:
+        """A record that a dying run sent and Zentrik stores a moment later is not declared absent before that."""
+        await claimed(ledger, clock, signal(1))
+        ledger._presence.release()
+        await ledger.suspect_unfinished(clock(), timedelta(seconds=2))
+        assert await ledger.unknowns(10, clock()) == []
+        clock.move(2)
+        assert len(await ledger.unknowns(10, clock())) == 1
+
     async def test_what_a_living_run_is_posting_is_left_to_it(
         self, ledger: Ledger, ledger_url: str, clock: Clock
     ) -> None:
