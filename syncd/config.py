@@ -17,12 +17,12 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pydantic_settings.sources.types import EnvNoneType
 
 from syncd import registry, yaml_file
-from syncd.checks import Checks
 from syncd.connector import Connector
 from syncd.errors import ConfigError
 from syncd.mistakes import Mistake, nearest, takes_text
 from syncd.places import Given, Path, Place, paths
 from syncd.settings import ConnectorSettings, Ledger, Retention, ShutdownTimeout, WebSettings, ZentrikSettings
+from syncd.validation import Validation
 
 __all__ = ["Config", "ConnectorSettings", "Retention", "WebSettings", "ZentrikSettings", "example", "load"]
 
@@ -98,23 +98,23 @@ def load(
         return given.holds(mistake.path) and given.place(mistake.path) == file.place(mistake.path)
 
     mistakes = [*filter(still_stands, reading.mistakes), *_meaningless(environ)]
-    checks = Checks(given, connector_class, mistakes, reading.filled_in)
-    config = checks.made(Config, _sections(checks), ())
-    if config is None or checks.mistakes:
-        raise ConfigError(checks.words())
+    validation = Validation(given, connector_class, mistakes, reading.filled_in)
+    config = validation.made(Config, _sections(validation), ())
+    if config is None or validation.mistakes:
+        raise ConfigError(validation.words())
     return config
 
 
-def _sections(checks: Checks) -> dict[str, Any]:
+def _sections(validation: Validation) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for key, value in checks.given.values.items():
+    for key, value in validation.given.values.items():
         if key not in Config.model_fields:
-            checks.mistake((key,), f"unknown setting; {nearest(key, Config.model_fields)}")
+            validation.mistake((key,), f"unknown setting; {nearest(key, Config.model_fields)}")
         else:
             values[key] = value
     if isinstance(zentrik := values.get("zentrik"), dict):
-        values["zentrik"] = checks.made(ZentrikSettings, zentrik, ("zentrik",)) or ZentrikSettings()
-    return {**values, "connectors": checks.connectors(values.get("connectors", {}))}
+        values["zentrik"] = validation.made(ZentrikSettings, zentrik, ("zentrik",)) or ZentrikSettings()
+    return {**values, "connectors": validation.connectors(values.get("connectors", {}))}
 
 
 def example() -> str:

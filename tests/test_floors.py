@@ -26,7 +26,7 @@ FLOORS = {
         "rerun",
         "web",
         "catalogue",
-        "settings < checks yaml_file < config",
+        "settings < validation yaml_file < config",
     ),
     4: ("scheduler preview < app < status check < screens < demo < cli < __main__",),
 }

@@ -24,7 +24,7 @@ _SHORTEST_SECRET = 4
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class Checks:
+class Validation:
     """One pass over what was given. `mistakes` may hold some already; the first one at a place is the one that counts.
 
     `secrets` are never shown, and the pass adds those it comes across.
