@@ -185,14 +185,7 @@ class House:
 
         async def fail() -> None:
             """Ends all the work as soon as a reading fails in a way that is not its source's."""
-            failing, stopping = asyncio.create_task(failures.get()), asyncio.create_task(self.stop.wait())
-            try:
-                await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                if failing.done():
-                    raise failing.result()
-            finally:
-                failing.cancel()
-                stopping.cancel()
+            raise await failures.get()
 
         async def work() -> None:
             await self.ledger.suspect_unfinished(self.clock(), Delivery().look_after)
@@ -206,7 +199,7 @@ class House:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._deliver(None, done=self.stop.is_set, patience=None))
                     tasks.create_task(self._follow(None, done=self.stop, patience=timedelta(0)))
-                    tasks.create_task(fail())
+                    tasks.create_task(self._unless_stopped(fail()))
                 while reading:
                     await asyncio.wait(reading)
             finally:
@@ -306,9 +299,8 @@ class House:
             if due is not None:
                 due = max(due, self.clock() + self.gate.opens_in(self.clock()))
             if last_look:
-                if (
-                    deadline is None or self.figures.accepted > before.accepted
-                ):  # patience is counted from the last success
+                # Patience is counted from the last success.
+                if deadline is None or self.figures.accepted > before.accepted:
                     deadline = self.clock() + (patience or timedelta(0))
                 if due is None or due > deadline:
                     return

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,10 +39,9 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except SyncdError as error:
-            from syncd.logs import redact
+            from syncd.logs import printable, redact
 
-            words = "".join(sign if sign.isprintable() or sign == "\n" else "�" for sign in redact(str(error)))
-            click.echo(f"syncd: {words}", err=True)
+            click.echo("syncd: " + printable(redact(str(error)), keep="\n"), err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
@@ -139,7 +138,7 @@ def run(ctx: click.Context) -> None:
             await house.run_for_ever()
         return INTERRUPTED if signal.SIGINT in stopped_by else 0
 
-    ctx.exit(_run(forever))
+    ctx.exit(asyncio.run(forever()))
 
 
 @cli.command("run-once")
@@ -178,9 +177,9 @@ def run_once(
     sources = _sources(config, names)
     span = Span(since, until, limit)
     if dry_run:
-        ctx.exit(_run(lambda: _dry_run(config, sources, span, as_json)))
+        ctx.exit(asyncio.run(_dry_run(config, sources, span, as_json)))
     patience = timedelta(0) if no_wait else None if wait is None else timedelta(seconds=wait)
-    ctx.exit(_run(lambda: _one_round(config, sources, span, patience, only=bool(names), as_json=as_json)))
+    ctx.exit(asyncio.run(_one_round(config, sources, span, patience, only=bool(names), as_json=as_json)))
 
 
 @cli.command()
@@ -296,14 +295,7 @@ def skipped(ctx: click.Context, connector: str | None, as_json: bool) -> None:
         rows = report.aside(db, connector)
         if as_json:
             for row in rows:
-                _print_json(
-                    {
-                        "connector": row.connector,
-                        "place": row.place,
-                        "reason": row.reason,
-                        "seenAt": report.iso(row.seen_at),
-                    }
-                )
+                _print_json(row.as_json())
         else:
             from syncd import screens
 
@@ -336,7 +328,7 @@ def retry(ctx: click.Context, external_ids: tuple[str, ...], state: str | None, 
             click.echo("The daemon goes on with them; without one, `syncd run-once` does.")
         return 1 if done.left else 0
 
-    ctx.exit(_run(try_again))
+    ctx.exit(asyncio.run(try_again()))
 
 
 @cli.command()
@@ -357,7 +349,7 @@ def reconcile(ctx: click.Context) -> None:
             click.echo(f"syncd: not finished: {done.trouble.reason}; run it again", err=True)
         return 1 if done.trouble or done.unsearchable else 0
 
-    ctx.exit(_run(settle))
+    ctx.exit(asyncio.run(settle()))
 
 
 @cli.command()
@@ -405,7 +397,7 @@ def sandbox(ctx: click.Context, port: int, faults_json: str | None) -> None:
         await Sandbox(key=key, faults=faults).serve_forever(stop, port, started=started)
         return 0
 
-    ctx.exit(_run(serve))
+    ctx.exit(asyncio.run(serve()))
 
 
 def main() -> None:
@@ -465,10 +457,6 @@ def _console() -> Console:
 
 def _print_json(value: object) -> None:
     click.echo(json.dumps(value, ensure_ascii=False))
-
-
-def _run(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    return asyncio.run(work())
 
 
 def _stop_on_signal(house: House) -> list[signal.Signals]:

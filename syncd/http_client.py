@@ -22,7 +22,7 @@ import httpx
 from syncd import __version__
 from syncd.connector import Connector
 from syncd.errors import CredentialsRefused, SourceError
-from syncd.logs import get_logger, redact
+from syncd.logs import get_logger, printable, redact
 from syncd.retry import Backoff, retry_after
 
 TIMEOUT = httpx.Timeout(60, connect=10)
@@ -248,7 +248,7 @@ def _sorted(response: httpx.Response, refusals: tuple[int, ...]) -> Exception:
 def _quoted(response: httpx.Response) -> str:
     """The status and the vendor's first words, on one line, harmless on a terminal and without our secrets."""
     text = redact(response.content[:1000].decode(errors="replace"))
-    words = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    words = " ".join(printable(text, " ").split())
     return f"{response.status_code} «{words[:200] or response.reason_phrase}»"
 
 

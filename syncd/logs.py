@@ -23,7 +23,7 @@ from structlog.contextvars import bound_contextvars as context
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
-__all__ = ["conceal", "configure", "context", "get_logger", "redact"]
+__all__ = ["conceal", "configure", "context", "get_logger", "printable", "redact"]
 
 _SHORTEST = 4
 """Shorter values are no secrets, and would blot out half of every line."""
@@ -74,6 +74,11 @@ def redact(text: str) -> str:
 def get_logger() -> FilteringBoundLogger:
     """A logger named after the module that uses it."""
     return cast("FilteringBoundLogger", structlog.get_logger())
+
+
+def printable(text: str, instead: str = "�", keep: str = "") -> str:
+    """Text from outside, without what a terminal would obey instead of showing; `keep` names exceptions."""
+    return "".join(sign if sign.isprintable() or sign in keep else instead for sign in text)
 
 
 def configure(

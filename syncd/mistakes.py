@@ -12,6 +12,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic_core import ErrorDetails
 
 from syncd.fields import secret_fields
+from syncd.logs import printable
 from syncd.places import Path, Place
 
 
@@ -37,7 +38,7 @@ def dotted(path: Path) -> str:
 
 def shown(text: str) -> str:
     """A name from a hostile file, fit to print on one line."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:60])
+    return printable(text[:60], "?")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from rich.text import Text
 from syncd.app import Figures
 from syncd.ledger import State
 from syncd.ledger.report import AsideRow, Event, SignalRow
+from syncd.logs import printable
 from syncd.pull import Pulled
 from syncd.status import ConnectorStatus, Status
 
@@ -45,11 +46,6 @@ def _span(span: timedelta) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _safe(text: str, keep: str = "") -> str:
-    """Text from outside, without what a terminal would obey instead of showing."""
-    return "".join(sign if sign.isprintable() or sign in keep else "�" for sign in text)
 
 
 def _state(state: State) -> Text:
@@ -132,7 +128,7 @@ def _what_stopped(connectors: Mapping[str, Pulled]) -> Iterator[Text]:
     for name, pulled in sorted(connectors.items()):
         if pulled.error:
             code, message = pulled.error
-            yield Text.assemble("\n", (f"{name} stopped ", "red"), (f"[{code}] ", "dim"), _safe(message))
+            yield Text.assemble("\n", (f"{name} stopped ", "red"), (f"[{code}] ", "dim"), printable(message))
 
 
 def _set_aside(connectors: Mapping[str, Pulled]) -> Iterator[Text]:
@@ -142,7 +138,7 @@ def _set_aside(connectors: Mapping[str, Pulled]) -> Iterator[Text]:
             continue
         yield Text.assemble("\n", (f"set aside from {name}", "yellow"), " (`syncd skipped` lists them all)")
         for item in pulled.set_aside[:shown]:
-            yield Text(_safe(f"  {item.place}: {item.reason}"))
+            yield Text(printable(f"  {item.place}: {item.reason}"))
         if len(pulled.set_aside) > shown:
             yield Text("  ...", "dim")
 
@@ -159,12 +155,12 @@ def signals(rows: Iterable[SignalRow], width: int) -> Table:
         outcome: Text = _number(len(row.insight_ids), "green")
         if row.last_error and row.state is not State.PROCESSED:
             outcome = Text(
-                _safe(row.last_error[:120]), "red" if row.state in (State.FAILED, State.REJECTED) else "yellow"
+                printable(row.last_error[:120]), "red" if row.state in (State.FAILED, State.REJECTED) else "yellow"
             )
         table.add_row(
-            Text(_safe(row.external_id), overflow="ellipsis"),
-            *([_safe(row.signal_type or "-")] if typed else []),
-            Text(_safe(row.name or "-"), no_wrap=True, overflow="ellipsis"),
+            Text(printable(row.external_id), overflow="ellipsis"),
+            *([printable(row.signal_type or "-")] if typed else []),
+            Text(printable(row.name or "-"), no_wrap=True, overflow="ellipsis"),
             _state(row.state),
             row.public_id or "-",
             outcome,
@@ -190,7 +186,7 @@ def status(now: datetime, report: Status) -> Group:
         if connector.error:
             code, message = connector.error
             parts.append(
-                Text.assemble("\n", (f"{connector.name} stopped ", "red"), (f"[{code}] ", "dim"), _safe(message))
+                Text.assemble("\n", (f"{connector.name} stopped ", "red"), (f"[{code}] ", "dim"), printable(message))
             )
     if any(connector.signals[State.FAILED] or connector.signals[State.REJECTED] for connector in report.connectors):
         parts.append(Text("\n`syncd signals --state failed --state rejected` says why; `syncd retry` tries them again"))
@@ -245,10 +241,10 @@ def signal(row: SignalRow, history: Sequence[Event], body: bytes | None, now: da
         ("body", f"{len(body):,} bytes (shown by --json)" if body else "no longer kept"),
     ):
         if value:
-            facts.add_row(label, value if isinstance(value, Text) else Text(_safe(value, keep="\n")))
+            facts.add_row(label, value if isinstance(value, Text) else Text(printable(value, keep="\n")))
     told = _table("when", "what", "")
     for event in history:
-        told.add_row(_moment(event.at), event.event, Text(_safe(event.detail or "")))
+        told.add_row(_moment(event.at), event.event, Text(printable(event.detail or "")))
     return Group(facts, Text(), told)
 
 
@@ -260,7 +256,7 @@ def skipped(rows: Iterable[AsideRow], now: datetime) -> Table:
     """What could not become a signal, and why not."""
     table = _table("connector", "where", "why", "seen")
     for row in rows:
-        table.add_row(row.connector, Text(_safe(row.place)), Text(_safe(row.reason)), ago(row.seen_at, now))
+        table.add_row(row.connector, Text(printable(row.place)), Text(printable(row.reason)), ago(row.seen_at, now))
     return table
 
 
@@ -268,7 +264,7 @@ def checks(results: Sequence[tuple[str, bool, str]]) -> Table:
     """What was checked: its name, whether it is well, and what was seen."""
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, well, words in results:
-        table.add_row(Text("✓", "green") if well else Text("✗", "red"), Text(name, "bold"), Text(_safe(words)))
+        table.add_row(Text("✓", "green") if well else Text("✗", "red"), Text(name, "bold"), Text(printable(words)))
     return table
 
 

@@ -30,6 +30,7 @@ from syncd.fates import (
     Unsettled,
     Verdict,
 )
+from syncd.logs import printable
 from syncd.retry import Backoff, retry_after
 
 PAGE_SIZE = 100
@@ -361,7 +362,7 @@ def _words(status: int, content: bytes) -> str:
                 break
     elif not content.lstrip().startswith(b"<"):
         text = content.decode("utf-8", "replace")
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text[:1000]).split())
+    text = " ".join(printable(text[:1000], " ").split())
     return f"{status}: {text[:300]}" if text else f"HTTP {status}"
 
 

@@ -92,6 +92,15 @@ class AsideRow:
     reason: str
     seen_at: datetime
 
+    def as_json(self) -> dict[str, Json]:
+        """The line that `syncd skipped --json` prints."""
+        return {
+            "connector": self.connector,
+            "place": self.place,
+            "reason": self.reason,
+            "seenAt": iso(self.seen_at),
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
