@@ -177,7 +177,7 @@ class DropFolder(Connector):
     def _columns_of(self, file: DropFile) -> str:
         beginning = dataclasses.replace(file, size=min(file.size, GLANCE))
         try:
-            with file.path.open("rb", buffering=0) as content:
+            with file.open() as content:
                 table = self._sweep().reading(beginning, content, None).table()
             if table is None:
                 return f"{file.name} has no rows"

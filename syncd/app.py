@@ -1,7 +1,8 @@
 """The house: builds every part from the configuration, runs them, and closes them in reverse.
 
 `run_once` does one round and ends when every outcome is known; `run` goes on until it is told to stop. Both are the
-same three loops: readings fill the ledger, `_deliver` posts what is due, `_follow` asks what became of it.
+same four loops: readings fill the ledger, `_deliver` posts what is due, `_settle` looks for what was lost on the way,
+`_follow` asks what became of it.
 """
 
 from __future__ import annotations
@@ -12,23 +13,30 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from syncd import __version__, http_client
+from syncd.audit import Applied, Audit, apply, audit
 from syncd.config import Config
 from syncd.connector import Source
 from syncd.dispatch import Delivery, Dispatched, dispatch
-from syncd.errors import NotReady, SyncdError
-from syncd.ledger import Database, Ledger, State, report
+from syncd.errors import KeyRefused, NotReady, SyncdError
+from syncd.figures import Figures, halted
+from syncd.ledger import Database, Leases, Ledger, State, report
 from syncd.logs import get_logger
-from syncd.pacing import Gate, LookSchedule
+from syncd.mirror import Mirror
+from syncd.pacing import Gate, LookSchedule, NackWindow, ProcessingBudget
 from syncd.preview import Preview, preview
 from syncd.pull import PATIENCE, Pulled, Span, pull
+from syncd.rebuild import Rebuilt, rebuild
 from syncd.reconcile import Reconciled, reconcile
-from syncd.records import Json
-from syncd.rerun import Rerun, rerun
+from syncd.rerun import Rerun, rerun, rerun_failed
+from syncd.retry import Backoff
 from syncd.scheduler import Scheduler, Timetable
 from syncd.track import Tracked, track
 from syncd.zentrik import Zentrik
+
+T = TypeVar("T")
 
 log = get_logger()
 
@@ -36,50 +44,16 @@ DEFAULT_WAIT = timedelta(minutes=5)
 """How long `run-once` waits for outcomes after the last post."""
 
 _IDLE = timedelta(seconds=30)  # the longest sleep: another process may have queued something meanwhile
-_GAP = timedelta(seconds=1)  # between two rounds of looking, so that signals due close together share their calls
+_LOOK_AFTER = timedelta(seconds=2)  # how soon a lost answer is looked for, at the latest
 _GAP_PER_CALL = timedelta(milliseconds=100)  # the longer, the more calls a round takes
+_WATCH = timedelta(seconds=5)  # how soon what a dead syncd was posting is looked for
+_LEAST_LEASE = timedelta(seconds=10)  # on a signal that is being posted
+_REFUSED = timedelta(minutes=1)  # between two looks whether Zentrik takes our key again
 
 
 def utc_now() -> datetime:
     """The wall clock."""
     return datetime.now(UTC)
-
-
-@dataclass(slots=True)
-class Figures:
-    """What a run did, as it prints and stores it. The parts add up, whatever happened."""
-
-    connectors: dict[str, Pulled] = field(default_factory=dict)
-    posted: int = 0
-    accepted: int = 0
-    signals: dict[State, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
-
-    def as_json(self) -> dict[str, Json]:
-        """The object that `run-once --json` prints."""
-        return {
-            "connectors": {
-                name: {
-                    "fetched": pulled.fetched,
-                    "new": pulled.new,
-                    "changed": pulled.changed,
-                    "unchanged": pulled.unchanged,
-                    "skipped": pulled.skipped,
-                    "error": {"code": pulled.error[0], "message": pulled.error[1]} if pulled.error else None,
-                }
-                for name, pulled in self.connectors.items()
-            },
-            "posted": self.posted,
-            "accepted": self.accepted,
-            "signals": {str(state): number for state, number in self.signals.items()},
-        }
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether all that was asked for is done: no connector stopped, nothing failed, nothing left unposted."""
-        left = (State.FAILED, State.REJECTED, State.QUEUED, State.SENDING, State.UNKNOWN)
-        return not any(pulled.error for pulled in self.connectors.values()) and not any(
-            self.signals[state] for state in left
-        )
 
 
 @dataclass(slots=True)
@@ -93,11 +67,17 @@ class House:
     clock: Callable[[], datetime] = utc_now
     draw: Callable[[], float] = random.random
     gate: Gate = field(default_factory=Gate)
+    backoff: Backoff = field(default_factory=Backoff)  # between the tries of one record
+    gap: timedelta = timedelta(seconds=1)  # between two rounds of looking: what is due close together shares calls
     looks: LookSchedule = field(default_factory=LookSchedule)
+    mirror: Mirror = field(default_factory=Mirror)
     figures: Figures = field(default_factory=Figures)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     news: asyncio.Event = field(default_factory=asyncio.Event)  # there may be something to post
     accepted: asyncio.Event = field(default_factory=asyncio.Event)  # there is an outcome to wait for
+    found: int = 0  # signals that were looked for and are at Zentrik
+    endures: bool = False  # whether a refused key is waited out
+    is_refused: bool = False  # whether the key was refused last
     on_change: Callable[[Figures], None] = lambda _: None
 
     # One round
@@ -116,7 +96,7 @@ class House:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     for source in sources:
-                        tasks.create_task(self._read(source, span, waits=True))
+                        tasks.create_task(self._unless_stopped(self._read(source, span, waits=True)))
             finally:
                 reading.set()
                 self.news.set()
@@ -132,10 +112,10 @@ class House:
 
         async def work() -> None:
             await self._unless_stopped(self.zentrik.wait_until_ready(self.config.zentrik.ready_timeout))
-            await self.ledger.suspect_unfinished(self.clock(), Delivery().look_after)
+            await self._begin()
             async with asyncio.TaskGroup() as tasks:
-                for part in (read_all, deliver, follow):
-                    tasks.create_task(part())
+                for part in (read_all(), deliver(), self._settle(posting), follow()):
+                    tasks.create_task(part)
 
         try:
             await self._until_stopped(work())
@@ -146,9 +126,19 @@ class House:
     # One thing
 
     async def reconcile_now(self) -> Reconciled:
-        """Look at once for every signal whose answer was lost, those of dead runs included. Raises `KeyRefused`."""
-        await self.ledger.suspect_unfinished(self.clock())
-        return await reconcile(self.ledger, self.zentrik, self.run, self.clock, horizon=timedelta(days=1))
+        """Look at once for every signal whose answer was lost, those of dead runs included, until the fate of each is
+        certain. Raises `KeyRefused`."""
+        await self._suspect()
+        total = Reconciled()
+        while True:
+            done = await self._reconcile(horizon=timedelta(days=1))
+            total.found += done.found
+            total.requeued += done.requeued
+            total.unsearchable += done.unsearchable
+            total.trouble = done.trouble
+            if done.trouble or not done.waiting:
+                return total
+            await self._sleep_until(await self._next_due((State.UNKNOWN,), None), wakes=(self.stop,))
 
     async def rerun(self, external_ids: Sequence[str], states: Sequence[State], connector: str | None) -> Rerun:
         """Try signals again: those named, those in these states, or both narrowed down. Raises `KeyRefused`."""
@@ -161,10 +151,31 @@ class House:
         done.left += [(name, "the ledger knows no such signal") for name in sorted(missing) if not states]
         return done
 
+    async def rebuild(self) -> Rebuilt:
+        """Enter in the ledger whatever Zentrik has. Raises `LedgerInUse` and `DestinationError`."""
+        await self.zentrik.wait_until_ready(self.config.zentrik.ready_timeout)
+        return await rebuild(self.ledger, self.zentrik, self._namespaces(), self.run, self.clock)
+
+    async def audit(self, *, applies: bool) -> tuple[Audit, Applied | None]:
+        """Compare the ledger with Zentrik, and make good what differs if it `applies`. Raises `DestinationError`."""
+        await self.zentrik.wait_until_ready(self.config.zentrik.ready_timeout)
+        found = await audit(self.ledger, self.zentrik, self._namespaces(), self.clock)
+        if not applies or found.trouble:
+            return found, None
+        return found, await apply(found, self.ledger, self.zentrik, self.run, self.clock)
+
+    def _namespaces(self) -> dict[str, str]:
+        """Which connector each namespace belongs to; no two share one."""
+        return {entry.namespace: name for name, entry in self.config.connectors.items()}
+
     # For ever
 
     async def run_for_ever(self) -> None:
-        """The daemon: every connector at its times, until `stop`. Raises `DestinationError` and `LedgerError`."""
+        """The daemon: every connector at its times, until `stop`. A Zentrik that is away or refuses the key is waited out.
+
+        Raises `LedgerError`.
+        """
+        self.endures = True
         scheduler = Scheduler()
         entries = {name: entry for name, entry in self.config.connectors.items() if entry.enabled}
         reading: set[asyncio.Task[None]] = set()
@@ -175,8 +186,8 @@ class House:
             assert task is not None  # noqa: S101 - the scheduler starts it as one
             reading.add(task)
             try:
-                pulled = await self._read(entries[name].source, Span(), waits=False)
-                if pulled.revisit_at is not None:
+                pulled = await self._unless_stopped(self._read(entries[name].source, Span(), waits=False))
+                if pulled is not None and pulled.revisit_at is not None:
                     scheduler.again_at(name, pulled.revisit_at)
             except Exception as error:  # noqa: BLE001 - the scheduler would only log it; it is the engine that failed
                 failures.put_nowait(error)
@@ -188,7 +199,7 @@ class House:
             raise await failures.get()
 
         async def work() -> None:
-            await self.ledger.suspect_unfinished(self.clock(), Delivery().look_after)
+            await self._begin()
             rows = await self.ledger.ask(report.connector_rows)
             for name, entry in entries.items():
                 timetable = Timetable(entry.every, entry.cron, entry.timezone)
@@ -198,6 +209,7 @@ class House:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._deliver(None, done=self.stop.is_set, patience=None))
+                    tasks.create_task(self._settle(self.stop))
                     tasks.create_task(self._follow(None, done=self.stop, patience=timedelta(0)))
                     tasks.create_task(self._unless_stopped(fail()))
                 while reading:
@@ -225,7 +237,11 @@ class House:
         while True:
             left = replace(span, limit=None if span.limit is None else span.limit - before.new)
             async with http_client.lend(
-                source.connector, clock=self.clock, sleep=asyncio.sleep, draw=self.draw
+                source.connector,
+                clock=self.clock,
+                sleep=asyncio.sleep,
+                draw=self.draw,
+                allow_http=source.allow_http,
             ) as http:
                 pulled = await pull(
                     source, self.ledger, http, self.run, self.clock, left, stopping=self.stop.is_set, on_page=show
@@ -250,24 +266,47 @@ class House:
     async def _deliver(
         self, only: Sequence[str] | None, *, done: Callable[[], bool], patience: timedelta | None
     ) -> None:
-        """Post what is due and settle what is unknown, until `done` and nothing is left that `patience` reaches.
+        """Post what is due, until `done` and nothing is left to post, to look for, or in another syncd's hands that
+        `patience` reaches.
 
         `patience` None never gives up on Zentrik; otherwise `NotReady` is raised when it stays unwell.
         """
-        delivery = Delivery(self.config.zentrik.concurrency, self.config.zentrik.max_attempts)
         deadline: datetime | None = None
         while not self.stop.is_set():
             self.news.clear()
             last_look = done()
-            before = Dispatched(self.figures.posted, self.figures.accepted)
+            accepted_before = self.figures.accepted
+            await self._post_due(only)
+            if patience is not None:
+                await self._give_up_on_zentrik()
+            queued = await self._next_due((State.QUEUED,), only)
+            if queued is not None:
+                queued = max(queued, self.clock() + self.gate.opens_in(self.clock()))
+            if last_look:
+                # Patience is counted from the last success.
+                if deadline is None or self.figures.accepted > accepted_before:
+                    deadline = self.clock() + (patience or timedelta(0))
+                unknown = await self._next_due((State.UNKNOWN, State.SENDING), only)
+                if all(due is None or max(due, self.clock()) > deadline for due in (queued, unknown)):
+                    return
+            await self._sleep_until(queued)
 
-            def show(now_done: Dispatched, before: Dispatched = before) -> None:
-                self.figures.posted = before.posted + now_done.posted
-                if now_done.accepted:
-                    self.accepted.set()
-                self.figures.accepted = before.accepted + now_done.accepted
-                self.on_change(self.figures)
+    async def _post_due(self, only: Sequence[str] | None) -> None:
+        """One round of posting."""
+        before = Dispatched(self.figures.posted, self.figures.accepted)
+        found_before = self.found
 
+        def show(now_done: Dispatched) -> None:
+            self.figures.posted = before.posted + now_done.posted
+            self.figures.accepted = before.accepted + now_done.accepted + self.found - found_before
+            if now_done.accepted:
+                self.accepted.set()
+            self.on_change(self.figures)
+
+        try:
+            if self.is_refused and not self.gate.opens_in(self.clock()):
+                await self.zentrik.list(limit=1)  # a key is tried with a question, not with a record
+                self.is_refused = False
             sent = await dispatch(
                 self.ledger,
                 self.zentrik,
@@ -276,50 +315,70 @@ class House:
                 self.run,
                 self.clock,
                 self.draw,
-                delivery,
+                self._delivery,
                 only=only,
                 stopping=self.stop.is_set,
                 on_answers=show,
             )
-            if sent.posted:
-                log.info("posted", posted=sent.posted, accepted=sent.accepted)
-            show(sent)
-            if patience is not None:
-                await self._give_up_on_zentrik()
-            if self.gate.opens_in(self.clock()):
-                reconciled = Reconciled()
-            else:
-                reconciled = await reconcile(self.ledger, self.zentrik, self.run, self.clock)
-            self.figures.accepted += reconciled.found
-            if reconciled.found:
-                self.accepted.set()
-            if reconciled.trouble:
-                self.gate.park(reconciled.trouble.reason, reconciled.trouble.after, self.clock())
-            due = await self._next_due((State.QUEUED, State.UNKNOWN), only)
+        except KeyRefused as error:
+            self._endure(error)
+            return
+        show(sent)
+        if sent.posted:
+            log.info("posted", posted=sent.posted, accepted=sent.accepted)
+
+    async def _settle(self, done: asyncio.Event) -> None:
+        """Look for the signals whose answer was lost, those of a syncd that died beside us included, until `done`."""
+        others: set[str] = set()
+        while not (done.is_set() or self.stop.is_set()):
+            await self._suspect()
+            if not self.gate.opens_in(self.clock()):
+                try:
+                    await self._unless_stopped(self._reconcile())
+                except KeyRefused as error:
+                    self._endure(error)
+            before, others = others, await self.ledger.ask(report.posted_beside, self.run)
+            if before - others:  # another syncd is through with something: whoever waits for it looks again
+                self.news.set()
+            due = await self._next_due((State.UNKNOWN,), None)
+            soon = self.clock() + (self.gap if others else _WATCH)
             if due is not None:
                 due = max(due, self.clock() + self.gate.opens_in(self.clock()))
-            if last_look:
-                # Patience is counted from the last success.
-                if deadline is None or self.figures.accepted > before.accepted:
-                    deadline = self.clock() + (patience or timedelta(0))
-                if due is None or due > deadline:
-                    return
-            await self._sleep_until(due)
+            await self._sleep_until(min(due or soon, soon), wakes=(done, self.stop))
+
+    async def _reconcile(self, horizon: timedelta = timedelta(0)) -> Reconciled:
+        """One round of looking for what was lost."""
+        reconciled = await reconcile(
+            self.ledger, self.zentrik, self.run, self.clock, mirror=self.mirror, horizon=horizon, pause=_sleep
+        )
+        self.found += reconciled.found
+        self.figures.accepted += reconciled.found
+        if reconciled.found:
+            self.accepted.set()
+        if reconciled.trouble:
+            self.gate.park(reconciled.trouble.reason, reconciled.trouble.after, self.clock(), suspects=True)
+        if reconciled.found or reconciled.requeued:
+            self.news.set()
+            self.on_change(self.figures)
+        return reconciled
 
     async def _follow(self, only: Sequence[str] | None, *, done: asyncio.Event, patience: timedelta) -> None:
-        """Ask for outcomes as they fall due, until `done` and none is open, or `patience` after that."""
+        """Ask for outcomes as they fall due and have failed processing run again, until `done` and none is open, or
+        `patience` after that."""
         gate = Gate()
         deadline: datetime | None = None
         while True:
             if done.is_set() and deadline is None:
                 deadline = self.clock() + patience
             self.accepted.clear()
-            horizon = max(_GAP, (self.looks.learned or timedelta(0)) / 4)
-            tracked = await track(
-                self.ledger, self.zentrik, self.looks, self.run, self.clock, only=only, horizon=horizon
-            )
-            self._note(tracked, gate)
-            due = await self._next_due((State.PROCESSING,), only)
+            calls = 0
+            if not gate.opens_in(self.clock()):
+                try:
+                    calls = await self._look_for_outcomes(only, gate)
+                except KeyRefused as error:
+                    self._endure(error)
+                    gate.park(str(error), _REFUSED, self.clock())
+            due = await self._next_due((State.PROCESSING, State.FAILED), only)
             if self.stop.is_set() or (done.is_set() and due is None):
                 return
             if deadline is not None and self.clock() >= deadline:
@@ -327,12 +386,34 @@ class House:
             if due is None:
                 await self._sleep_until(None, wakes=(self.stop, done, self.accepted))
                 continue
-            gap = max(_GAP, tracked.calls * _GAP_PER_CALL, gate.opens_in(self.clock()))
+            gap = max(self.gap, calls * _GAP_PER_CALL, gate.opens_in(self.clock()))
             wake = max(due, self.clock() + gap)
             if done.is_set():
                 await self._sleep_until(min(wake, deadline or wake), wakes=(self.stop,))
             else:
                 await self._sleep_until(wake, wakes=(self.stop, done))
+
+    async def _look_for_outcomes(self, only: Sequence[str] | None, gate: Gate) -> int:
+        """One round of asking; how many calls it took."""
+        horizon = max(self.gap, (self.looks.learned or timedelta(0)) / 4)
+        tracked = await track(
+            self.ledger,
+            self.zentrik,
+            self.looks,
+            self.run,
+            self.clock,
+            self.draw,
+            ProcessingBudget(self.config.zentrik.process_attempts),
+            only=only,
+            horizon=horizon,
+            mirror=self.mirror,
+        )
+        self._note(tracked, gate)
+        if tracked.trouble is None:
+            trouble = await rerun_failed(self.ledger, self.zentrik, self.run, self.clock, only=only)
+            if trouble:
+                gate.park(trouble.reason, trouble.after, self.clock())
+        return tracked.calls
 
     def _note(self, tracked: Tracked, gate: Gate) -> None:
         if tracked.trouble:
@@ -340,11 +421,25 @@ class House:
             gate.park(tracked.trouble.reason, tracked.trouble.after, self.clock())
         elif tracked.asked:
             gate.clear()
+        if tracked.overdue:
+            log.warning(
+                "still being processed at Zentrik, long overdue; asked about less often", signals=tracked.overdue
+            )
         if tracked.settled:
-            log.info("outcomes", processed=tracked.processed, failed=tracked.failed)
+            log.info("outcomes", processed=tracked.processed, failed=tracked.failed, deleted=tracked.deleted)
             self.figures.signals[State.PROCESSED] += tracked.processed
             self.figures.signals[State.FAILED] += tracked.failed
             self.on_change(self.figures)
+
+    def _endure(self, error: KeyRefused) -> None:
+        """The daemon outlives a refused key: every record is kept, and the key is tried again every minute. Whoever
+        asked for one round is told at once."""
+        if not self.endures:
+            raise error
+        if not self.is_refused:
+            log.error("posting is stopped", reason=str(error), trying_again_every=str(_REFUSED))
+        self.is_refused = True
+        self.gate.park(str(error), _REFUSED, self.clock(), suspects=True)
 
     async def _give_up_on_zentrik(self) -> None:
         """Raise `NotReady` when Zentrik has taken nothing for `ready_timeout`, and says of itself that it is not well.
@@ -368,8 +463,40 @@ class House:
     async def _next_due(self, states: Sequence[State], only: Sequence[str] | None) -> datetime | None:
         return await self.ledger.ask(report.next_due, states, only)
 
+    @property
+    def _delivery(self) -> Delivery:
+        zentrik = self.config.zentrik
+        window = NackWindow(zentrik.nack_window.refused, zentrik.nack_window.of)
+        return Delivery(
+            zentrik.concurrency,
+            zentrik.max_attempts,
+            self.backoff,
+            look_after=min(_LOOK_AFTER, zentrik.absent_after),
+            absent_after=zentrik.absent_after,
+            window=window,
+        )
+
+    async def _begin(self) -> None:
+        """Before anything else: what the last syncd left behind, and a clock that was set back meanwhile."""
+        set_back = await self.ledger.mend_clock(self.run, self.clock(), self.config.zentrik.absent_after)
+        if set_back is not None:
+            log.warning("the clock was set back; nothing waits for the old time", by=str(set_back))
+        await self._suspect()
+
+    async def _suspect(self) -> None:
+        delivery = self._delivery
+        count = await self.ledger.suspect_unfinished(self.clock(), delivery.look_after, delivery.absent_after)
+        if count:
+            log.info("looking for what a syncd that stopped was posting", signals=count)
+
     async def _count(self) -> None:
-        self.figures.signals = await self.ledger.ask(report.run_counts, self.run)
+        self.figures.close(await self.ledger.ask(report.run_counts, self.run))
+        for name, why in (await self.ledger.ask(report.halts)).items():
+            pulled = self.figures.connectors.get(name)
+            if pulled is not None and pulled.error is None:
+                pulled.error = ("refused_too_often", halted(name, why))
+        for sum_ in self.figures.imbalances():
+            log.error("the figures of this run do not add up; please report it", sum=sum_)
         self.on_change(self.figures)
 
     async def _sleep_until(self, moment: datetime | None, wakes: Sequence[asyncio.Event] | None = None) -> None:
@@ -385,17 +512,17 @@ class House:
             for task in waits:
                 task.cancel()
 
-    async def _unless_stopped(self, work: Awaitable[None]) -> None:
+    async def _unless_stopped(self, work: Awaitable[T]) -> T | None:
         """Await work that may be dropped at any point: once `stop` is set, it is."""
         working = asyncio.ensure_future(work)
         stopping = asyncio.create_task(self.stop.wait())
         try:
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                await working
+            return await working if working.done() else None
         finally:
             working.cancel()
             stopping.cancel()
+            await asyncio.wait({working})
 
     async def _until_stopped(self, work: Awaitable[None]) -> None:
         """Await the work. Once `stop` is set it has `shutdown_timeout` to finish what is under way; then it is cut off,
@@ -424,7 +551,7 @@ async def open_house(config: Config, command: str) -> AsyncIterator[House]:
     Raises `ConfigError` without a key, and `LedgerUnusable`.
     """
     key = config.zentrik.require_key()
-    ledger = Ledger(Database(config.ledger))
+    ledger = Ledger(Database(config.ledger), Leases(config.lease, max(_LEAST_LEASE, config.zentrik.timeout * 2)))
     try:
         run = await ledger.start_run(command, utc_now())
         async with Zentrik(
@@ -434,7 +561,8 @@ async def open_house(config: Config, command: str) -> AsyncIterator[House]:
             timeout=config.zentrik.timeout,
             user_agent=f"syncd/{__version__}",
         ) as zentrik:
-            house = House(config, ledger, zentrik, run, looks=LookSchedule(config.zentrik.poll_interval))
+            looks = LookSchedule(config.zentrik.poll_interval, overdue=config.zentrik.overdue_after)
+            house = House(config, ledger, zentrik, run, looks=looks)
             try:
                 yield house
             finally:
@@ -453,7 +581,13 @@ async def preview_all(
         for source in sources:
             pulled = figures.connectors[source.name] = Pulled()
             async with (
-                http_client.lend(source.connector, clock=utc_now, sleep=asyncio.sleep, draw=random.random) as http,
+                http_client.lend(
+                    source.connector,
+                    clock=utc_now,
+                    sleep=asyncio.sleep,
+                    draw=random.random,
+                    allow_http=source.allow_http,
+                ) as http,
                 aclosing(preview(source, http, ledger, utc_now, span, pulled)) as shown,
             ):
                 async for one in shown:
@@ -463,6 +597,10 @@ async def preview_all(
             ledger.close()
 
 
+async def _sleep(wait: timedelta) -> None:
+    await asyncio.sleep(wait.total_seconds())
+
+
 def _sum(one: Pulled, other: Pulled) -> Pulled:
     return Pulled(
         one.new + other.new,
@@ -470,6 +608,7 @@ def _sum(one: Pulled, other: Pulled) -> Pulled:
         one.unchanged + other.unchanged,
         one.skipped + other.skipped,
         [*one.set_aside, *other.set_aside],
+        shown=one.shown + other.shown,
     )
 
 

@@ -13,6 +13,7 @@ from syncd.config import Config
 from syncd.connector import Source
 from syncd.errors import DestinationError
 from syncd.ledger import Database, report
+from syncd.logs import redact
 from syncd.pull import explain
 from syncd.zentrik import Troubled, Zentrik
 
@@ -28,10 +29,17 @@ async def check(config: Config, sources: Sequence[Source]) -> tuple[list[tuple[s
 
 async def _source(source: Source) -> tuple[str, bool, str]:
     patience = timedelta(seconds=10)
-    lent = http_client.lend(source.connector, clock=utc_now, sleep=asyncio.sleep, draw=random.random, patience=patience)
+    lent = http_client.lend(
+        source.connector,
+        clock=utc_now,
+        sleep=asyncio.sleep,
+        draw=random.random,
+        allow_http=source.allow_http,
+        patience=patience,
+    )
     try:
         async with lent as http:
-            return source.name, True, await source.connector.check(http)
+            return source.name, True, redact(await source.connector.check(http))
     except Exception as error:  # noqa: BLE001 - whatever a connector does, the others are checked too
         code, message = explain(error, source)
         return source.name, False, f"[{code}] {message}"

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from syncd import __version__
-from syncd.errors import ConfigError, DestinationError, SyncdError
+from syncd.errors import ConfigError, DestinationError, LedgerError, SyncdError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,9 +40,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except SyncdError as error:
-            from syncd.logs import printable, redact
-
-            click.echo("syncd: " + printable(redact(str(error)), keep="\n"), err=True)
+            _say(f"syncd: {error}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
@@ -100,7 +99,8 @@ def init(path: Path) -> None:
     from syncd.config import example
 
     try:
-        with path.open("x", encoding="utf-8") as file:
+        private = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # keys are written into it
+        with os.fdopen(private, "w", encoding="utf-8") as file:
             file.write(example())
     except FileExistsError as error:
         raise ConfigError(f"{path} is there already; name another path, or move it away") from error
@@ -323,7 +323,7 @@ def retry(ctx: click.Context, external_ids: tuple[str, ...], state: str | None, 
             done = await house.rerun(external_ids, states, connector)
         click.echo(f"queued again: {done.queued}; being processed again: {done.processing}")
         for name, why in done.left:
-            click.echo(f"left as it is: {name}: {why}", err=True)
+            _say(f"left as it is: {name}: {why}", err=True)
         if done.queued or done.processing:
             click.echo("The daemon goes on with them; without one, `syncd run-once` does.")
         return 1 if done.left else 0
@@ -346,10 +346,86 @@ def reconcile(ctx: click.Context) -> None:
         if done.unsearchable:
             click.echo(f"without an externalId, left unknown: {done.unsearchable} (`syncd signals --state unknown`)")
         if done.trouble:
-            click.echo(f"syncd: not finished: {done.trouble.reason}; run it again", err=True)
+            _say(f"syncd: not finished: {done.trouble.reason}; run it again", err=True)
         return 1 if done.trouble or done.unsearchable else 0
 
     ctx.exit(asyncio.run(settle()))
+
+
+@cli.group()
+def ledger() -> None:
+    """Mend the ledger itself."""
+
+
+@ledger.command("rebuild")
+@click.option("--from-remote", is_flag=True, help="From what Zentrik has: the only source there is.")
+@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+@click.pass_context
+def rebuild_ledger(ctx: click.Context, from_remote: bool, as_json: bool) -> None:
+    """Reconstruct a lost ledger, so that the next run posts nothing that is at Zentrik already.
+
+    What the ledger still knows stays as it is.
+    """
+    from syncd import screens
+    from syncd.app import open_house
+
+    if not from_remote:
+        raise click.UsageError(
+            "a lost ledger is rebuilt from what Zentrik has: every signal there is read, and those of the configured "
+            "connectors are entered. Stop every other syncd on this ledger, then say `syncd ledger rebuild "
+            "--from-remote`."
+        )
+    config = _config(ctx)
+
+    async def reconstruct() -> int:
+        async with open_house(config, "ledger rebuild") as house:
+            done = await house.rebuild()
+        if as_json:
+            _print_json(done.as_json())
+        elif not done.trouble:
+            _console().print(screens.rebuilt(done))
+        if done.trouble:
+            _say(
+                f"syncd: not finished: {done.trouble.reason}. Nothing was entered; run it again before anything is "
+                "posted.",
+                err=True,
+            )
+        return 1 if done.trouble else 0
+
+    ctx.exit(asyncio.run(reconstruct()))
+
+
+@cli.command()
+@click.option("--apply", "applies", is_flag=True, help="Carry the plan out.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def audit(ctx: click.Context, applies: bool, as_json: bool) -> None:
+    """Compare the ledger with Zentrik: what is missing there, unknown here, doubled or changed, and what to do."""
+    from syncd import screens
+    from syncd.app import open_house
+
+    config = _config(ctx)
+    database = _ledger(config)
+    if database is None:
+        raise LedgerError(
+            "there is no ledger yet to compare with Zentrik. If one was lost, `syncd ledger rebuild --from-remote` "
+            "reconstructs it."
+        )
+    database.close()
+
+    async def compare() -> int:
+        async with open_house(config, "audit") as house:
+            found, applied = await house.audit(applies=applies)
+        if as_json:
+            _print_json(found.as_json() | ({"applied": applied.as_json()} if applied else {}))
+        elif not found.trouble:
+            _console().print(screens.audit(found, applied))
+        if found.trouble:
+            _say(f"syncd: not finished: {found.trouble.reason}; nothing was changed, run it again", err=True)
+        left = applied.left if applied else found.differences
+        return 1 if found.trouble or left else 0
+
+    ctx.exit(asyncio.run(compare()))
 
 
 @cli.command()
@@ -364,7 +440,9 @@ def connectors(type: str | None) -> None:  # noqa: A002 - the configuration's ow
         words, rows = catalogue.settings(type)
         click.echo(words + "\n")
         _console().print(screens.settings(rows))
-        click.echo("\nEvery connector also takes type, every, cron, timezone, since, namespace and enabled.")
+        click.echo(
+            "\nEvery connector also takes type, every, cron, timezone, since, namespace, enabled and allow_http."
+        )
 
 
 @cli.command()
@@ -401,8 +479,25 @@ def sandbox(ctx: click.Context, port: int, faults_json: str | None) -> None:
 
 
 def main() -> None:
-    """The `syncd` command."""
+    """The `syncd` command. An error that nobody foresaw ends it with exit code 1."""
+    sys.excepthook = lambda kind, error, trace: _crashed(error)  # noqa: ARG005 - Python's signature
+    threading.excepthook = lambda told: _crashed(told.exc_value)
+    sys.unraisablehook = lambda told: _crashed(told.exc_value)
     cli(prog_name="syncd")
+
+
+def _crashed(error: BaseException | None) -> None:
+    """Python's own words for an error that nobody caught, without the secrets in them, and what to do."""
+    from syncd.logs import traceback_of
+
+    if error is None or isinstance(error, SystemExit):
+        return
+    click.echo(traceback_of(error), err=True, nl=False)
+    click.echo(
+        "syncd: this is a defect in syncd. What was done until then is in the ledger, and the next run goes on from "
+        "there; please report it with the lines above, which hold no secret of the configuration.",
+        err=True,
+    )
 
 
 # Shared by the commands
@@ -456,7 +551,17 @@ def _console() -> Console:
 
 
 def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))
+    from syncd.logs import holds_secret, redact_json
+
+    text = json.dumps(value, ensure_ascii=False)
+    click.echo(json.dumps(redact_json(json.loads(text)), ensure_ascii=False) if holds_secret(text) else text)
+
+
+def _say(text: str, *, err: bool = False) -> None:
+    """Print what others wrote: it is shown without secrets, and steers no terminal."""
+    from syncd.logs import printable, redact
+
+    click.echo(printable(redact(text), keep="\n"), err=err)
 
 
 def _stop_on_signal(house: House) -> list[signal.Signals]:
@@ -503,18 +608,20 @@ async def _one_round(
 
 async def _dry_run(config: Config, sources: Sequence[Source], span: Span, as_json: bool) -> int:
     from syncd import screens
-    from syncd.app import Figures, preview_all
+    from syncd.app import preview_all
+    from syncd.figures import Figures
+    from syncd.logs import redact_json
 
     figures = Figures()
     async for shown in preview_all(config, sources, span, figures):
         if as_json:
             _print_json({"connector": shown.connector, "externalId": shown.external_id, "body": json.loads(shown.body)})
         else:
-            click.echo(f"# {shown.connector}: {shown.external_id}\n{screens.pretty(shown.body)}")
+            click.echo(redact_json(f"# {shown.connector}: {shown.external_id}\n{screens.pretty(shown.body)}"))
     if not as_json:
         _console().print(screens.closing(figures))
         click.echo("\nThis was a dry run: nothing was sent, nothing stored.")
     for name, pulled in figures.connectors.items():
         if pulled.error and as_json:
-            click.echo(f"syncd: {name}: {pulled.error[1]}", err=True)
+            _say(f"syncd: {name}: {pulled.error[1]}", err=True)
     return 1 if any(pulled.error for pulled in figures.connectors.values()) else 0

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Annotated, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 from pydantic.fields import FieldInfo
@@ -21,7 +21,15 @@ from syncd.connector import Connector
 from syncd.errors import ConfigError
 from syncd.mistakes import Mistake, nearest, takes_text
 from syncd.places import Given, Path, Place, paths
-from syncd.settings import ConnectorSettings, Ledger, Retention, ShutdownTimeout, WebSettings, ZentrikSettings
+from syncd.settings import (
+    ConnectorSettings,
+    Ledger,
+    PullLease,
+    Retention,
+    ShutdownTimeout,
+    WebSettings,
+    ZentrikSettings,
+)
 from syncd.validation import Validation
 
 __all__ = ["Config", "ConnectorSettings", "Retention", "WebSettings", "ZentrikSettings", "example", "load"]
@@ -42,7 +50,7 @@ class Config(BaseSettings):
     """Everything an operator can set. `load` makes one; made by hand, it never looks at the environment.
 
     `web` is None when the status page is off. `shutdown_timeout` is how long work under way may take to finish once
-    the daemon is told to stop.
+    the daemon is told to stop. `lease` is how long a connector stays with a run that stores no page of it.
     """
 
     model_config = SettingsConfigDict(
@@ -58,6 +66,7 @@ class Config(BaseSettings):
     web: WebSettings | None = WebSettings()
     retention: Retention = Retention()
     shutdown_timeout: ShutdownTimeout = timedelta(seconds=20)
+    lease: PullLease = timedelta(minutes=20)
     connectors: Annotated[Mapping[str, ConnectorSettings], _ReadOnly] = Field(default_factory=dict)
 
     @classmethod
@@ -69,9 +78,7 @@ class Config(BaseSettings):
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value in it, longest first, for taking them out of what is printed."""
-        found = set(_secrets(self))
-        if password := urlsplit(self.ledger).password:
-            found |= {password, unquote(password)}
+        found = {*_secrets(self), *_passwords(self.ledger)}
         return tuple(sorted(filter(None, found), key=len, reverse=True))
 
 
@@ -138,6 +145,16 @@ def _secrets(value: object) -> Iterator[str]:
         case list() | tuple() | set() | frozenset():
             for child in value:
                 yield from _secrets(child)
+
+
+def _passwords(ledger: str) -> Iterator[str]:
+    """What is secret in a ledger's address, where SQLAlchemy finds it: after the user, or among the parameters."""
+    address, _, parameters = ledger.partition("?")
+    user, at, _ = address.partition("://")[2].partition("@")
+    name, _, password = user.partition(":")
+    if at and "/" not in name:
+        yield from (password, unquote(password))
+    yield from (value for parameter, value in parse_qsl(parameters) if "password" in parameter)
 
 
 class _Environment(EnvSettingsSource):

@@ -10,8 +10,11 @@ A source promises:
 - to retry nothing, sleep nowhere, log nothing, and remember nothing between calls.
 
 The house gives in return: a client that raises on error statuses, waits out 429 and 5xx, sends credentials only to the
-hosts the connector declares; a ledger that has committed each page when its `yield` returns; and a generator that is
-closed whatever happens.
+hosts the connector declares, and never along a redirect to another of them; a ledger that has committed each page when
+its `yield` returns; and a generator that is closed whatever happens.
+
+Secrets of the settings, and the token of each Authorization header that goes out (so one that `auth` fetched on the
+way as well), are kept out of every log, message and record; a checkpoint that holds one is refused.
 """
 
 from __future__ import annotations
@@ -106,10 +109,14 @@ class Connector(Settings, ABC):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A connector as the operator configured it: their name for it, its namespace, and how far back it goes."""
+    """A connector as the operator configured it: their name for it, its namespace, and how far back it goes.
+
+    With `allow_http` it may speak plain http to other machines.
+    """
 
     name: str
     type: str
     namespace: str
     connector: Connector
     since: datetime | None = None
+    allow_http: bool = False

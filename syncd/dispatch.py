@@ -11,7 +11,7 @@ from syncd.errors import KeyRefused
 from syncd.fates import Accepted, Blocked, Later, Refused, Unknown, Verdict
 from syncd.ledger import Answer, Claimed, Ledger
 from syncd.logs import get_logger
-from syncd.pacing import Gate, LookSchedule
+from syncd.pacing import Gate, LookSchedule, NackWindow
 from syncd.retry import Backoff
 from syncd.zentrik import Zentrik
 
@@ -23,15 +23,18 @@ class Delivery:
     """The rules signals are posted by.
 
     `backoff` spaces the tries of one record. One that Zentrik did not take in (408, 425) `max_attempts` times in a row
-    is rejected. An `unknown` one is looked for after `look_after`: by then a
-    request that was still under way at Zentrik has ended. One whose answer is lost time and again is looked for later
-    and later, for each look that does not find it is followed by a POST.
+    is rejected. An `unknown` one is looked for after `look_after`, and where its POST may still have been under way,
+    only a look begun `absent_after` it can conclude that Zentrik does not have it. One whose answer is lost time and
+    again is looked for later and later, for each look that does not find it is followed by a POST. `window` says when
+    a connector's records are refused too often to go on.
     """
 
     concurrency: int = 16
     max_attempts: int = 8
     backoff: Backoff = field(default_factory=Backoff)
     look_after: timedelta = timedelta(seconds=2)
+    absent_after: timedelta = timedelta(seconds=10)
+    window: NackWindow = field(default_factory=NackWindow)
 
 
 @dataclass(slots=True)
@@ -59,30 +62,32 @@ async def dispatch(
     """Post until nothing is due, Zentrik asks to be left alone (`gate`), or `stopping`; what is under way is finished.
 
     Each turn of the loop stores the verdicts that have come in and claims as many signals as there is room for, in one
-    commit; no signal is posted before the commit that says so. Raises `KeyRefused` when Zentrik refuses the key.
+    commit; no signal is posted before the commit that says so. After trouble of Zentrik's own, its `/readyz` is asked
+    first. Raises `KeyRefused` when Zentrik refuses the key.
     """
     done = Dispatched()
+    await _reopen(zentrik, gate, clock)
     under_way: set[asyncio.Task[tuple[Claimed, Verdict]]] = set()
     answers: list[Answer] = []
     blocked: Blocked | None = None
     try:
         while True:
-            closed = blocked or stopping() or gate.opens_in(clock())
-            room = 0 if closed else delivery.concurrency - len(under_way)
+            is_open = not blocked and not stopping() and gate.is_open(clock())
+            room = delivery.concurrency - len(under_way) if is_open else 0
             if answers or room:
-                claimed = await ledger.exchange(answers, room, run, clock(), only)
+                claimed, accepted = await ledger.exchange(answers, room, run, clock(), only, delivery.window)
                 answers = []
-                under_way |= {asyncio.create_task(_post(zentrik, signal)) for signal in claimed}
+                done.accepted += accepted
+                on_answers(done)
+                under_way |= {asyncio.create_task(_post(zentrik, signal, clock)) for signal in claimed}
             if not under_way:
                 break
             finished, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             for task in finished:
                 claimed_signal, verdict = task.result()
                 done.posted += 1
-                done.accepted += isinstance(verdict, Accepted)
                 blocked = verdict if isinstance(verdict, Blocked) else blocked
                 answers.append(_judge(claimed_signal, verdict, gate, looks, clock(), draw, delivery))
-            on_answers(done)
     finally:
         for task in under_way:  # after an error or a cancellation: their signals stay `sending`, and are looked for
             task.cancel()
@@ -92,8 +97,29 @@ async def dispatch(
     return done
 
 
-async def _post(zentrik: Zentrik, signal: Claimed) -> tuple[Claimed, Verdict]:
-    return signal, await zentrik.post(signal.body)
+async def _reopen(zentrik: Zentrik, gate: Gate, clock: Callable[[], datetime]) -> None:
+    """After trouble of its own, ask Zentrik how it is: no record is spent on finding out."""
+    if gate.suspects and not gate.opens_in(clock()):
+        trouble = await zentrik.ready()
+        if trouble is None:
+            gate.suspects = False
+        else:
+            gate.park(trouble.reason, trouble.after, clock())
+
+
+async def _post(zentrik: Zentrik, signal: Claimed, clock: Callable[[], datetime]) -> tuple[Claimed, Verdict]:
+    """Post it while it is ours: begun in the first half of its lease, and over before the lease is.
+
+    A process that was frozen in between may find that it is another's by now.
+    """
+    left = signal.until - clock()
+    if left < signal.lease / 2:
+        return signal, Later("syncd froze before it could be posted")
+    try:
+        async with asyncio.timeout(left.total_seconds()):
+            return signal, await zentrik.post(signal.body)
+    except TimeoutError:
+        return signal, Unknown("no answer in time", may_arrive=True)
 
 
 def _judge(
@@ -113,19 +139,20 @@ def _judge(
             log.debug("accepted", connector=signal.connector, external_id=signal.external_id, public_id=public_id)
             return Answer(signal, verdict, now, looks.first_look(now))
         case Later(reason, after, parks) if parks:
-            gate.park(reason, after, now)
+            gate.park(reason, after, now, suspects=after is None)
             return Answer(signal, verdict, now, now + gate.opens_in(now))
         case Later(reason) if failures >= delivery.max_attempts:
             return Answer(signal, Refused(f"given up after {failures} tries: {reason}"), now)
         case Later(_, after):
             return Answer(signal, verdict, now, now + (after or delivery.backoff.wait(failures, draw)))
-        case Unknown(cause, after, parks):
+        case Unknown(cause, after, parks, may_arrive):
             if parks:
-                gate.park(cause, after, now)
+                gate.park(cause, after, now, suspects=True)
             else:
                 gate.doubt(cause, now)
             log.info("no certain answer", connector=signal.connector, external_id=signal.external_id, cause=cause)
-            return Answer(signal, verdict, now, now + max(delivery.look_after, delivery.backoff.wait(failures, draw)))
+            look_at = now + max(delivery.look_after, delivery.backoff.wait(failures, draw))
+            return Answer(signal, verdict, now, look_at, now + delivery.absent_after if may_arrive else now)
         case Refused(reason):
             gate.clear()
             log.warning("rejected", connector=signal.connector, external_id=signal.external_id, reason=reason)

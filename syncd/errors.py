@@ -4,6 +4,7 @@
     ├── ConfigError             nothing starts; the operator mends the configuration        exit 2
     ├── SourceError             this connector stops, its checkpoint stays; the others go on exit 1
     │   ├── CredentialsRefused  ... until its credentials change
+    │   ├── RateLimited         ... until the time the vendor names
     │   └── ShapeChanged        ... until the connector learns the vendor's new answer
     ├── RecordError             this one record is set aside with its reason; the page goes on
     ├── DestinationError        everything to Zentrik stops; every record is kept            exit 3
@@ -16,6 +17,8 @@ A message says what happened, where, and what to do about it.
 """
 
 from __future__ import annotations
+
+from datetime import datetime
 
 
 class SyncdError(Exception):
@@ -43,6 +46,16 @@ class CredentialsRefused(SourceError):
     """The source refused our credentials (401, 403, or its own words for it)."""
 
     code = "credentials_refused"
+
+
+class RateLimited(SourceError):
+    """The source wants to be left alone until `until`, and that is longer than one request may wait."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, until: datetime) -> None:
+        super().__init__(message)
+        self.until = until
 
 
 class ShapeChanged(SourceError):

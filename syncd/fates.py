@@ -37,11 +37,16 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The answer was lost: Zentrik may or may not have it. Never posted again before someone has looked."""
+    """The answer was lost: Zentrik may or may not have it. Never posted again before someone has looked.
+
+    With `may_arrive` the request itself may still be under way (cut off, timed out, given up by a gateway): not to
+    find it proves nothing for a while. Otherwise Zentrik is done with it, whatever it made of it.
+    """
 
     cause: str
     after: timedelta | None = None
     parks: bool = False
+    may_arrive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,11 @@ class Failed:
     job_id: str | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+
+    @property
+    def mark(self) -> str | None:
+        """Which processing it was that failed, as far as Zentrik says."""
+        return self.job_id or (self.ended_at.isoformat() if self.ended_at else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, get_args
+from urllib.parse import urlsplit
 
 import durationpy
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, model_validator
@@ -87,3 +89,20 @@ def secret_fields(model: type[BaseModel]) -> list[str]:
         for name, info in model.model_fields.items()
         if info.annotation is SecretStr or SecretStr in get_args(info.annotation)
     ]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_open_to_all(address: str) -> bool:
+    """Whether an address is plain http to another machine: whoever is on the way can read what goes there."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # it leads nowhere at all
+        return False
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")

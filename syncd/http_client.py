@@ -6,11 +6,14 @@
 
 The last answer is sorted after the auth has seen it, so an auth may meet a 401 by fetching a new token. A connector
 for which 404 means «empty» catches `httpx.HTTPStatusError`, as with any other httpx client.
+
+A redirect to another origin, even a declared one, takes along nothing that could identify us: of the headers those in
+`_TAKEN_ALONG`, no body, and no parameter that the auth had added.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,8 +24,9 @@ import httpx
 
 from syncd import __version__
 from syncd.connector import Connector
-from syncd.errors import CredentialsRefused, SourceError
-from syncd.logs import get_logger, printable, redact
+from syncd.errors import CredentialsRefused, RateLimited, SourceError
+from syncd.fields import is_loopback
+from syncd.logs import conceal, get_logger, printable, redact
 from syncd.retry import Backoff, retry_after
 
 TIMEOUT = httpx.Timeout(60, connect=10)
@@ -39,17 +43,16 @@ _TRIES = 50
 _PASSING = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
 """Transport errors that asking again may cure."""
 
+_TAKEN_ALONG = {
+    *("accept", "accept-encoding", "accept-language", "connection", "host"),
+    *("if-modified-since", "if-none-match", "range", "user-agent"),
+}
+"""The headers that follow a redirect to another origin."""
+
+_TOKEN = re.compile(r"(?:[\w-]+ +)?([\w.~+/=-]{8,})", re.ASCII)
+"""What an Authorization header is made of where it holds a token: `Bearer xyz`, or the token alone."""
+
 log = get_logger()
-
-
-class RateLimited(SourceError):
-    """The source wants to be left alone until `until`, and that is longer than one request may wait."""
-
-    code = "rate_limited"
-
-    def __init__(self, message: str, until: datetime) -> None:
-        super().__init__(message)
-        self.until = until
 
 
 def lend(
@@ -58,6 +61,7 @@ def lend(
     clock: Callable[[], datetime],
     sleep: Callable[[float], Awaitable[None]],
     draw: Callable[[], float],
+    allow_http: bool = False,
     timeout: httpx.Timeout = TIMEOUT,
     user_agent: str = USER_AGENT,
     patience: timedelta = PATIENCE,
@@ -66,7 +70,8 @@ def lend(
 ) -> httpx.AsyncClient:
     """A client for this connector alone, to be closed after use: `async with lend(...) as http`.
 
-    `clock` gives the time with its zone, `sleep` waits a number of seconds, `draw` gives a number in [0, 1).
+    `clock` gives the time with its zone, `sleep` waits a number of seconds, `draw` gives a number in [0, 1). Without
+    `allow_http`, plain http is spoken on this machine only.
     `patience` bounds what one request may take with all its waits; with zero it is asked once. `transport` stands in
     for the network.
 
@@ -77,7 +82,7 @@ def lend(
     polite = Polite(
         inner=transport or httpx.AsyncHTTPTransport(),
         hosts=frozenset(host.lower() for host in connector.hosts()),
-        plain=_plain_origins(connector),
+        allow_http=allow_http,
         clock=clock,
         sleep=sleep,
         draw=draw,
@@ -114,8 +119,11 @@ class Sorted(httpx.Auth):
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         async with aclosing(self._auth.async_auth_flow(request)) as flow:
+            given = request.url
             asked = await anext(flow)
             while True:
+                if asked is request:
+                    request.extensions["added"] = _added(given, request.url)
                 response = yield asked
                 if asked is not request and response.is_error:
                     raise _sorted(response, refusals=(400, 401, 403))  # OAuth says 400 to a wrong secret
@@ -131,7 +139,7 @@ class Polite(httpx.AsyncBaseTransport):
 
     inner: httpx.AsyncBaseTransport
     hosts: frozenset[str]
-    plain: frozenset[str]
+    allow_http: bool
     clock: Callable[[], datetime]
     sleep: Callable[[float], Awaitable[None]]
     draw: Callable[[], float]
@@ -142,6 +150,9 @@ class Polite(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self._permit(request)
+        _leave_credentials_behind(request)
+        if token := _TOKEN.fullmatch(request.headers.get("Authorization", "")):
+            conceal([token[1]], passing=True)  # one that was fetched on the way is as secret as one in the settings
         request.extensions.setdefault("timeout", self.timeout.as_dict())  # what an auth builds itself has neither
         request.headers.setdefault("User-Agent", self.user_agent)
         if request.method not in ("GET", "HEAD") and not request.extensions.get("idempotent"):
@@ -209,15 +220,34 @@ class Polite(httpx.AsyncBaseTransport):
             )
         if url.scheme == "https":
             request.extensions["secured"] = True  # a redirect hands this on
-        elif request.extensions.get("secured") or not (_is_loopback(url.host) or _origin(url) in self.plain):
-            raise _stop("host_refused", f"{url.host} is not asked over {url.scheme}, which anybody can read; use https")
+        elif (
+            url.scheme != "http" or request.extensions.get("secured") or not (is_loopback(url.host) or self.allow_http)
+        ):
+            raise _stop(
+                "host_refused",
+                f"{url.host} is not asked over {url.scheme}, which anybody on the way can read; use https, or write "
+                "allow_http: true into this connector's settings",
+            )
 
 
-def _plain_origins(connector: Connector) -> frozenset[str]:
-    """Where the operator asked for plain http by writing it: host and port of each `http://` address they set."""
-    given = (getattr(connector, name, None) for name in ("base_url", "token_url"))
-    urls = [httpx.URL(str(address)) for address in given if address]
-    return frozenset(_origin(url) for url in urls if url.scheme == "http")
+def _added(before: httpx.URL, after: httpx.URL) -> frozenset[tuple[str, str]]:
+    """The parameters that an auth put into an address."""
+    return frozenset(after.params.multi_items()) - frozenset(before.params.multi_items())
+
+
+def _leave_credentials_behind(request: httpx.Request) -> None:
+    """Strip a request that was redirected to another origin. What the vendor itself wrote into the address stays."""
+    here = f"{request.url.scheme}://{_origin(request.url)}"
+    if request.extensions.setdefault("origin", here) == here:  # a redirect hands this on
+        return
+    if request.method not in ("GET", "HEAD"):
+        raise _stop("host_refused", f"{request.url.host} is not sent what was meant for {request.extensions['origin']}")
+    for name in request.headers.keys() - _TAKEN_ALONG:
+        del request.headers[name]
+    added = request.extensions.get("added", frozenset())
+    if added & set(request.url.params.multi_items()):
+        kept = [item for item in request.url.params.multi_items() if item not in added]
+        request.url = request.url.copy_with(params=kept)
 
 
 def _names(url: httpx.URL) -> set[str]:
@@ -228,13 +258,6 @@ def _names(url: httpx.URL) -> set[str]:
 def _origin(url: httpx.URL) -> str:
     host = f"[{url.host}]" if ":" in url.host else url.host
     return f"{host}:{url.port or {'http': 80, 'https': 443}.get(url.scheme)}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _sorted(response: httpx.Response, refusals: tuple[int, ...]) -> Exception:

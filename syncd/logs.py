@@ -2,6 +2,11 @@
 
 What the rest of the house takes from here: `log = get_logger()`, `log.info("what happened", key=value)`, and
 `with context(run=..., connector=...)` round all that belongs together. What libraries log comes out the same way.
+
+A secret is known by its value, and taken out in two manners. `redact` is for words: an error, a log line, a reason,
+where one blotted out too many does no harm. `holds_secret` and `redact_json` are for what customers wrote: they see
+only a secret that cannot stand there by chance, so that the password `postgres` does not tear holes into every ticket
+about PostgreSQL.
 """
 
 from __future__ import annotations
@@ -13,8 +18,9 @@ import math
 import os
 import re
 import sys
+import traceback
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO, cast
 from urllib.parse import quote, quote_plus
 
@@ -23,10 +29,26 @@ from structlog.contextvars import bound_contextvars as context
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
-__all__ = ["conceal", "configure", "context", "get_logger", "printable", "redact"]
+__all__ = [
+    "conceal",
+    "configure",
+    "context",
+    "get_logger",
+    "holds_secret",
+    "printable",
+    "redact",
+    "redact_json",
+    "traceback_of",
+]
 
 _SHORTEST = 4
 """Shorter values are no secrets, and would blot out half of every line."""
+
+_WORD, _PHRASE = 8, 16
+"""From so many characters on a value is unmistakable: one with a digit or a sign in it, and one of letters alone."""
+
+_PASSING = 32
+"""How many tokens fetched on the way are remembered: they expire, and the daemon may run for years."""
 
 _DEEPEST = 8
 """What is nested deeper is shown as text."""
@@ -44,31 +66,80 @@ class _Concealed:
     """The secrets known so far, in every form they may be written in."""
 
     def __init__(self) -> None:
-        self._forms: set[str] = set()
+        self._lasting: dict[str, set[str]] = {}
+        self._passing: dict[str, set[str]] = {}
         self._pattern: re.Pattern[str] | None = None
+        self._unmistakable: tuple[str, ...] = ()
+        self._unmistakable_pattern: re.Pattern[str] | None = None
 
-    def add(self, values: Iterable[str]) -> None:
-        for secret in {form for value in values for form in (value, value.strip())}:
-            if len(secret) >= _SHORTEST:
-                self._forms.update(_written(secret), _in_base64(secret))
-        longest_first = sorted(self._forms, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+    def add(self, values: Iterable[str], *, passing: bool = False) -> None:
+        before = self._lasting.keys() | self._passing.keys()
+        for secret in {part for value in values for part in _parts(value) if len(part) >= _SHORTEST}:
+            if not passing:
+                self._lasting.setdefault(secret, _forms(secret))
+            elif secret not in self._lasting:
+                self._passing[secret] = self._passing.pop(secret, set()) or _forms(secret)  # the latest used comes last
+        while len(self._passing) > _PASSING:
+            del self._passing[next(iter(self._passing))]
+        forms = self._lasting | self._passing
+        if forms.keys() != before:
+            sure = (each for secret, each in forms.items() if _is_unmistakable(secret))
+            self._unmistakable = _longest_first(form for each in sure for form in each)
+            self._unmistakable_pattern = _pattern(self._unmistakable)
+            self._pattern = _pattern(_longest_first(form for each in forms.values() for form in each))
 
     def redact(self, text: str) -> str:
         return self._pattern.sub("***", text) if self._pattern else text
+
+    def stand_in(self, text: str) -> bool:
+        return any(form in text for form in self._unmistakable)  # several times as fast as the pattern, on long texts
+
+    def redact_content(self, text: str) -> str:
+        return self._unmistakable_pattern.sub("***", text) if self._unmistakable_pattern else text
 
 
 _concealed = _Concealed()
 
 
-def conceal(values: Iterable[str]) -> None:
-    """Never show these values again. Those under 4 characters are left as they are."""
-    _concealed.add(values)
+def conceal(values: Iterable[str], *, passing: bool = False) -> None:
+    """Never show these values again. Those under 4 characters are left as they are.
+
+    Of those that are only passing, such as tokens that expire, the 32 used last are remembered.
+    """
+    _concealed.add(values, passing=passing)
 
 
 def redact(text: str) -> str:
     """The text with `***` for every secret in it: plain, quoted, escaped, URL-encoded or inside base64."""
     return _concealed.redact(text)
+
+
+def holds_secret(text: str) -> bool:
+    """Whether a secret stands in what somebody else wrote, in any form, and not by chance.
+
+    By chance stand there those of fewer than 8 characters, and words of letters alone below 16.
+    """
+    return _concealed.stand_in(text)
+
+
+def redact_json(value: Any) -> Any:
+    """The JSON value with `***` for every secret that `holds_secret` sees in its texts, numbers and names."""
+    match value:
+        case str():
+            return _concealed.redact_content(value)
+        case dict():
+            return {_concealed.redact_content(key): redact_json(each) for key, each in value.items()}
+        case list():
+            return [redact_json(each) for each in value]
+        case int() | float() if not isinstance(value, bool) and holds_secret(str(value)):
+            return _concealed.redact_content(str(value))
+        case _:
+            return value
+
+
+def traceback_of(error: BaseException) -> str:
+    """What Python would print of an error that nobody caught, harmless on a terminal and without secrets."""
+    return redact("".join(traceback.format_exception(error))).translate(_CONTROLS)
 
 
 def get_logger() -> FilteringBoundLogger:
@@ -162,6 +233,28 @@ def _shown(value: object, depth: int = _DEEPEST) -> object:
         case _:
             text = repr(value) if isinstance(value, BaseException) else str(value)
             return redact(text).translate(_CONTROLS)
+
+
+def _parts(value: str) -> set[str]:
+    """The value with and without space around it, and the long lines of one that has several, such as a PEM key: what
+    indents them takes it apart."""
+    return {value, value.strip(), *(line for line in value.split("\n")[1:-1] if len(line) >= _PHRASE)}
+
+
+def _is_unmistakable(secret: str) -> bool:
+    return len(secret) >= (_PHRASE if secret.isalpha() else _WORD)
+
+
+def _longest_first(forms: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(forms), key=len, reverse=True))
+
+
+def _pattern(forms: Sequence[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(map(re.escape, forms))) if forms else None
+
+
+def _forms(secret: str) -> set[str]:
+    return _written(secret) | set(_in_base64(secret))
 
 
 def _written(secret: str) -> set[str]:

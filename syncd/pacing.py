@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -10,10 +11,16 @@ from syncd.retry import Backoff
 DOUBTS = 8
 """So many lost answers in a row close the gate, so that an outage does not cost every record its certainty."""
 
+_SLOWEST = timedelta(hours=1)
+
 
 @dataclass(slots=True)
 class Gate:
-    """Whether Zentrik may be posted to: parked for as long as it asked, or by a backoff while it is unwell."""
+    """Whether Zentrik may be posted to: parked for as long as it asked, or by a backoff while it is unwell.
+
+    A circuit breaker. While `suspects`, Zentrik itself was in trouble, and is to be asked how it is (`/readyz`) before
+    the next record is sent.
+    """
 
     backoff: Backoff = field(default_factory=lambda: Backoff(first=timedelta(seconds=1), cap=timedelta(seconds=30)))
     parked_until: datetime | None = None
@@ -21,9 +28,11 @@ class Gate:
     failures: int = 0
     unwell_since: datetime | None = None
     doubts: int = 0
+    suspects: bool = False
 
-    def park(self, reason: str, after: timedelta | None, now: datetime) -> None:
+    def park(self, reason: str, after: timedelta | None, now: datetime, *, suspects: bool = False) -> None:
         """Close until `after` has passed; of several the longest wait counts. An `after` of zero names no time."""
+        self.suspects = self.suspects or suspects
         already = self.parked_until is not None and self.parked_until > now
         if not already:  # answers to posts that were under way together are one piece of news
             self.failures += 1
@@ -36,16 +45,36 @@ class Gate:
         """An answer was lost, or was a server error. Several in a row, and the trouble is not the record's."""
         self.doubts += 1
         if self.doubts >= DOUBTS:
-            self.park(reason, None, now)
+            self.park(reason, None, now, suspects=True)
 
     def clear(self) -> None:
         """Zentrik took something: it is well."""
-        self.failures, self.doubts, self.unwell_since = 0, 0, None
+        self.failures, self.doubts, self.unwell_since, self.suspects = 0, 0, None, False
         self.reason = None
+
+    def is_open(self, now: datetime) -> bool:
+        """Whether records may be sent."""
+        return not self.suspects and not self.opens_in(now)
 
     def opens_in(self, now: datetime) -> timedelta:
         """How long it stays closed; zero when it is open."""
         return max(timedelta(0), self.parked_until - now) if self.parked_until else timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class NackWindow:
+    """When a connector's records are refused too often to go on: `refused` of the last `of`."""
+
+    refused: int = 30
+    of: int = 40
+
+    def extended(self, verdicts: str, taken: Iterable[bool]) -> str:
+        """The last verdicts, with these after them: `a` for accepted, `r` for refused."""
+        return (verdicts + "".join("a" if each else "r" for each in taken))[-self.of :]
+
+    def is_exceeded(self, verdicts: str) -> bool:
+        """Whether so many were refused that posting must stop."""
+        return verdicts.count("r") >= self.refused
 
 
 @dataclass(slots=True)
@@ -53,11 +82,13 @@ class LookSchedule:
     """When to ask for outcomes: first when most are known to be ready, then less and less often.
 
     Learns from each outcome how long Zentrik takes. The first look comes at that time (at `first` until it is known),
-    each next one after a wait half as long again as the signal's age, at most `cap`.
+    each next one after a wait half as long again as the signal's age, at most `cap`. A signal that is overdue is asked
+    about for ever, after waits that grow with its age to an hour.
     """
 
     first: timedelta = timedelta(seconds=2)
     cap: timedelta = timedelta(minutes=5)
+    overdue: timedelta = timedelta(hours=1)
     learned: timedelta | None = None
 
     def learn(self, took: timedelta) -> None:
@@ -77,4 +108,22 @@ class LookSchedule:
     def next_look(self, accepted_at: datetime, now: datetime) -> datetime:
         """When to look again at one that had not settled."""
         age = max(now - accepted_at, self.first / 2)
-        return now + min(age / 2, self.cap)
+        if not self.is_overdue(accepted_at, now):
+            return now + min(age / 2, self.cap)
+        return now + min(max(age / 12, min(age / 2, self.cap)), _SLOWEST)
+
+    def is_overdue(self, accepted_at: datetime, now: datetime) -> bool:
+        """Whether its outcome should have come long ago."""
+        return now - accepted_at >= self.overdue
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessingBudget:
+    """How often a signal is processed in all before it stays failed, and the waits in between."""
+
+    attempts: int = 3
+    backoff: Backoff = field(default_factory=lambda: Backoff(first=timedelta(seconds=2)))
+
+    def again_at(self, reruns: int, now: datetime, draw: Callable[[], float]) -> datetime | None:
+        """When to ask for it after a failure, given the times it was asked for; None when the budget is spent."""
+        return now + self.backoff.wait(reruns + 1, draw) if reruns + 1 < self.attempts else None

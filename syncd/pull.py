@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Sequence
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -12,7 +14,7 @@ import httpx
 from syncd.connector import Source
 from syncd.errors import LedgerError, RecordError, SourceError
 from syncd.ledger import Ledger, report
-from syncd.logs import get_logger
+from syncd.logs import get_logger, holds_secret, redact
 from syncd.records import Checkpoint, Page, SetAside, Window
 from syncd.signals import Signal, compose
 
@@ -42,7 +44,8 @@ class Span:
 
 @dataclass(slots=True)
 class Pulled:
-    """How one reading of a source went. `fetched` is the sum of the four that follow it."""
+    """How one reading of a source went. `shown` counts what its pages held, before anything was made of it; `fetched`
+    is the sum of what was."""
 
     new: int = 0
     changed: int = 0
@@ -51,6 +54,7 @@ class Pulled:
     set_aside: list[SetAside] = field(default_factory=list)
     error: tuple[str, str] | None = None
     revisit_at: datetime | None = None
+    shown: int = 0
 
     @property
     def fetched(self) -> int:
@@ -60,17 +64,30 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A page turned into signals, what could not be, and the checkpoint to store (None: leave the stored one)."""
+    """A page turned into signals, what could not be, and the checkpoint to store (None: leave the stored one).
+
+    `shown` is how many items of the page it covers.
+    """
 
     signals: Sequence[Signal]
     set_aside: Sequence[SetAside]
     filtered: int
     checkpoint: Checkpoint | None
     revisit_at: datetime | None
+    shown: int
+
+
+class CursorStuck(SourceError):
+    """A source goes round in circles: it would be read for ever."""
+
+    code = "cursor_stuck"
 
 
 PATIENCE = timedelta(minutes=5)
 """How long one run waits for what a source says will be ready soon (a file still being written)."""
+
+MOST_REPEATS = 100
+"""So many pages in a row may repeat earlier ones: a source may have long stretches with nothing in them."""
 
 SHOWN_ASIDE = 20
 """How many set-aside items a run remembers to show; the ledger has them all."""
@@ -87,33 +104,54 @@ async def pull(
     stopping: Callable[[], bool] = lambda: False,
     on_page: Callable[[Pulled], None] = lambda _: None,
 ) -> Pulled:
-    """Read what a source has to give. Its errors end up in the result; only the ledger's are raised."""
+    """Read what a source has to give. Its errors end up in the result; only the ledger's are raised.
+
+    It can be cancelled at any point: a page that is being stored is stored and counted first.
+    """
     pulled = Pulled()
+
+    async def known(external_ids: Sequence[str]) -> Container[str]:
+        return await ledger.ask(report.known, external_ids)
+
+    async def take_in(reading: Reading) -> None:
+        tally = await ledger.record_page(source, reading.signals, reading.set_aside, reading.checkpoint, run, clock())
+        pulled.shown += reading.shown
+        pulled.new += tally.new
+        pulled.changed += tally.changed
+        pulled.unchanged += tally.unchanged
+        pulled.skipped += len(reading.set_aside) + reading.filtered
+        pulled.set_aside += reading.set_aside[: max(0, SHOWN_ASIDE - len(pulled.set_aside))]
+        pulled.revisit_at = reading.revisit_at or pulled.revisit_at
+        on_page(pulled)
+
+    is_whole = False
     try:
         checkpoint = await ledger.start_pull(source, run, clock())
-
-        async def known(external_ids: Sequence[str]) -> Container[str]:
-            return await ledger.ask(report.known, external_ids)
-
         async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
             async for reading in readings:
-                tally = await ledger.record_page(
-                    source, reading.signals, reading.set_aside, reading.checkpoint, run, clock()
-                )
-                pulled.new += tally.new
-                pulled.changed += tally.changed
-                pulled.unchanged += tally.unchanged
-                pulled.skipped += len(reading.set_aside) + reading.filtered
-                pulled.set_aside += reading.set_aside[: max(0, SHOWN_ASIDE - len(pulled.set_aside))]
-                pulled.revisit_at = reading.revisit_at or pulled.revisit_at
-                on_page(pulled)
+                await _whole(take_in(reading))
                 if stopping():
                     break
+            else:
+                is_whole = True
+    except asyncio.CancelledError:
+        await ledger.finish_pull(source, run, None, clock(), is_whole=False)
+        raise
     except Exception as error:  # noqa: BLE001 - whatever a connector does, the others go on
         pulled.error = explain(error, source)
         log.warning("pull stopped", connector=source.name, code=pulled.error[0], reason=pulled.error[1])
-    await ledger.finish_pull(source, run, pulled.error, clock())
+    await ledger.finish_pull(source, run, pulled.error, clock(), is_whole=is_whole)
     return pulled
+
+
+async def _whole(work: Coroutine[None, None, None]) -> None:
+    """Await work that is finished once it is begun; a cancellation comes after it."""
+    begun = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(begun)
+    except asyncio.CancelledError:
+        await begun
+        raise
 
 
 async def read(
@@ -129,10 +167,12 @@ async def read(
     `known` says which of some externalIds are in the ledger: those do not count towards the span's limit.
     """
     window = span.window(source, now)
+    circles = _Circles(source)
     left = span.limit
     pages = source.connector.fetch(http, {} if span.is_look_back else checkpoint, window)
     async with aclosing(pages):
         async for page in pages:
+            circles.watch(page)
             reading = _compose(source, page, window, keeps_checkpoint=span.is_look_back)
             if left is None:
                 yield reading
@@ -147,6 +187,11 @@ async def read(
 
 def explain(error: Exception, source: Source) -> tuple[str, str]:
     """The code and message of what stopped a source. What is the ledger's doing is raised again."""
+    code, message = _explain(error, source)
+    return code, redact(message)
+
+
+def _explain(error: Exception, source: Source) -> tuple[str, str]:
     match error:
         case SourceError():
             return error.code, str(error)
@@ -166,6 +211,33 @@ def explain(error: Exception, source: Source) -> tuple[str, str]:
             )
 
 
+@dataclass(slots=True)
+class _Circles:
+    """Notices when a source shows the same pages over and over.
+
+    The checkpoint alone does not tell: a source that serves newest first repeats the old one on every page but the
+    last, and shows other records each time. Nor do records the ledger knows: after a reading that broke off they come
+    again, page after page.
+    """
+
+    source: Source
+    shown: set[int] = field(default_factory=set)
+    repeats: int = 0
+
+    def watch(self, page: Page) -> None:
+        """Take a page down. Raises `CursorStuck` when one too many in a row brought nothing new to this reading."""
+        ids = [record.id for record in page.records]
+        sight = hash((json.dumps(page.checkpoint, sort_keys=True), *ids, *(item.place for item in page.set_aside)))
+        self.repeats = self.repeats + 1 if sight in self.shown else 0
+        self.shown.add(sight)
+        if self.repeats > MOST_REPEATS:
+            raise CursorStuck(
+                f"{self.source.type}: the last {self.repeats} pages showed nothing but what pages before them had "
+                "shown, and led no further; reading was ended there. What was read is kept; the next run asks again "
+                "from the same checkpoint"
+            )
+
+
 def _cut(reading: Reading, limit: int, old: Container[str]) -> tuple[Reading, int]:
     """The reading up to its `limit`-th new signal, and how many new ones that is. If cut, it moves no checkpoint."""
     fresh: set[str] = set()
@@ -173,7 +245,8 @@ def _cut(reading: Reading, limit: int, old: Container[str]) -> tuple[Reading, in
         if signal.external_id in old or signal.external_id in fresh:
             continue
         if len(fresh) == limit:
-            return replace(reading, signals=reading.signals[:place], checkpoint=None), limit
+            shown = reading.shown - len(reading.signals) + place
+            return replace(reading, signals=reading.signals[:place], checkpoint=None, shown=shown), limit
         fresh.add(signal.external_id)
     return reading, len(fresh)
 
@@ -192,4 +265,14 @@ def _compose(source: Source, page: Page, window: Window, *, keeps_checkpoint: bo
             signals.append(signal)
         else:
             filtered += 1
-    return Reading(signals, aside, filtered, None if keeps_checkpoint else page.checkpoint, page.revisit_at)
+    if holds_secret(json.dumps(page.checkpoint)):
+        refused = SourceError(
+            f"the {source.type} connector wants to remember a secret in its checkpoint, which would stand readable in "
+            "the ledger; this page was not taken in. It is the connector that has to be mended: of an address, it may "
+            "keep the cursor only"
+        )
+        refused.code = "secret_in_checkpoint"
+        raise refused
+    told = [SetAside(redact(item.place), redact(item.reason)) for item in aside]
+    shown = len(page.records) + len(page.set_aside) + page.filtered
+    return Reading(signals, told, filtered, None if keeps_checkpoint else page.checkpoint, page.revisit_at, shown)

@@ -14,11 +14,13 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from syncd.app import Figures
+from syncd.audit import Applied, Audit, Kind
+from syncd.figures import Figures
 from syncd.ledger import State
 from syncd.ledger.report import AsideRow, Event, SignalRow
 from syncd.logs import printable
 from syncd.pull import Pulled
+from syncd.rebuild import Rebuilt
 from syncd.status import ConnectorStatus, Status
 
 _COLOURS = {
@@ -29,6 +31,7 @@ _COLOURS = {
     State.PROCESSED: "green",
     State.FAILED: "red",
     State.REJECTED: "red",
+    State.DELETED: "dim",
 }
 
 
@@ -118,10 +121,23 @@ def closing(figures: Figures) -> Group:
     stand.append("; now " if now else "; no signal was touched")
     for index, (state, number) in enumerate(now):
         stand.append(", " if index else "").append(f"{number} ").append(state, _COLOURS[state])
-    parts: list[Table | Text] = [read, Text(), stand]
+    parts: list[Table | Text] = [read, Text(), stand, *_edges(figures)]
     parts += list(_what_stopped(figures.connectors))
     parts += list(_set_aside(figures.connectors))
     return Group(*parts)
+
+
+def _edges(figures: Figures) -> Iterator[Text]:
+    """Why the sums of this run alone would not come out, where they would not; and what is not over yet."""
+    if figures.carried.signals:
+        yield Text(f"of these, {_grouped(figures.carried.signals)} come from earlier runs", "dim")
+    if figures.passed_on.signals or figures.passed_on.accepted:
+        most = max(figures.passed_on.signals, figures.passed_on.accepted)
+        yield Text(f"{_grouped(most)} more were moved on by another syncd on this ledger", "dim")
+    if figures.signals[State.PROCESSING]:
+        yield Text("what is still being processed at Zentrik is asked about by the next run, or by the daemon", "dim")
+    for sum_ in figures.imbalances():
+        yield Text(f"these figures do not add up; please report it: {sum_}", "red")
 
 
 def _what_stopped(connectors: Mapping[str, Pulled]) -> Iterator[Text]:
@@ -213,6 +229,8 @@ def _counts(connector: ConnectorStatus) -> Text:
     counted = [
         (f"{_grouped(number)} {state}", _COLOURS[state]) for state, number in connector.signals.items() if number
     ]
+    if connector.overdue:
+        counted.append((f"{_grouped(connector.overdue)} of them overdue", "yellow"))
     if connector.set_aside:
         counted.append((f"{_grouped(connector.set_aside)} set aside", "yellow"))
     return Text("\n").join(Text(words, style) for words, style in counted) if counted else Text("-")
@@ -258,6 +276,74 @@ def skipped(rows: Iterable[AsideRow], now: datetime) -> Table:
     for row in rows:
         table.add_row(row.connector, Text(printable(row.place)), Text(printable(row.reason)), ago(row.seen_at, now))
     return table
+
+
+def rebuilt(done: Rebuilt) -> Group:
+    """What a rebuild found at Zentrik, and what became of it."""
+    table = _table("found at Zentrik", "signals", right=("signals",))
+    for connector, number in sorted(done.entered.items()):
+        table.add_row(Text(f"entered for {printable(connector)}"), _number(number, "green"))
+    for words, number in (
+        ("known here already, left as they are", done.known),
+        ("stood here as not delivered, now as Zentrik says", done.accepted),
+        ("remembered, under names no namespace claims", done.remembered),
+        ("doubled: another one has the same externalId", done.doubled),
+        ("without an externalId, cannot be matched", done.nameless),
+    ):
+        if number:
+            table.add_row(words, _number(number))
+    table.add_section()
+    table.add_row(Text("in all", "bold"), _number(done.found, "bold"))
+    parts: list[Table | Text] = [table]
+    if done.doubled:
+        parts.append(Text("\n`syncd audit` shows the doubled ones; with --apply it deletes all but one of each"))
+    if done.nameless:
+        parts.append(Text("\nA record posted without an externalId will be posted again when its source shows it"))
+    return Group(*parts)
+
+
+_KINDS = {
+    Kind.MISSING: "in the ledger, gone at Zentrik",
+    Kind.UNKNOWN_HERE: "at Zentrik under our namespaces, not in the ledger",
+    Kind.DOUBLED: "more than one at Zentrik",
+    Kind.CHANGED: "in both, but not the same",
+}
+
+_SHOWN = 50
+"""Differences that are listed one by one; `--json` lists all."""
+
+
+def audit(found: Audit, applied: Applied | None) -> Group:
+    """How the ledger and Zentrik compare, what is planned about it, and what of that was done."""
+    compared = f"{_grouped(found.here)} signals in the ledger, {_grouped(found.there)} at Zentrik"
+    parts: list[Table | Text] = [Text(compared)]
+    if found.nameless:
+        parts.append(Text(f"{_grouped(found.nameless)} at Zentrik have no externalId to match them by", "dim"))
+    if found.moved:
+        parts.append(Text(f"{_grouped(found.moved)} moved on while they were compared; they are left out", "dim"))
+    if not found.differences:
+        return Group(*parts, Text("They agree.", "green"))
+    table = _table("difference", "signals", *(["made good"] if applied else []), "", right=("signals", "made good"))
+    for kind, number in found.counts.items():
+        done = [_number(applied.done[kind], "green")] if applied else []
+        table.add_row(kind.replace("_", " "), _number(number, "yellow"), *done, _KINDS[kind])
+    lines = applied.left if applied else [(each, each.plan) for each in found.differences]
+    parts += [Text(), table]
+    if lines:
+        listed = _table("external id", "signal", "difference", "left as it is" if applied else "plan")
+        for difference, words in lines[:_SHOWN]:
+            listed.add_row(
+                Text(printable(difference.external_id)),
+                difference.public_id,
+                Text(printable(difference.words)),
+                Text(printable(words)),
+            )
+        parts += [Text(), listed]
+    if len(lines) > _SHOWN:
+        parts.append(Text(f"... and {_grouped(len(lines) - _SHOWN)} more; --json lists them all", "dim"))
+    if not applied:
+        parts.append(Text("\nNothing was changed; `syncd audit --apply` carries the plan out"))
+    return Group(*parts)
 
 
 def checks(results: Sequence[tuple[str, bool, str]]) -> Table:

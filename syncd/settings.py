@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 from syncd import cron
 from syncd.connector import Connector, Source
 from syncd.errors import ConfigError
-from syncd.fields import Duration, Settings, duration_text
+from syncd.fields import Duration, Settings, duration_text, is_open_to_all
 
 _INSTANT = timedelta(milliseconds=10)
 _HOUR = timedelta(hours=1)
@@ -103,7 +103,26 @@ def _since(value: object) -> object:
         raise ValueError("is no date; write for example 2026-01-31 or 2026-01-31T09:00:00Z") from None
 
 
+OPEN_TO_ALL = (
+    "over http the key and every record can be read by anybody on the way; write https, or, where the network is "
+    "trusted all the way, allow_http: true beside it"
+)
+"""What is said of an address that only `allow_http` permits."""
+
 Namespace = Annotated[str, AfterValidator(_namespace)]
+
+
+class NackSettings(Settings):
+    """When Zentrik refuses a connector's records too often to go on: `refused` of the last `of`."""
+
+    refused: Annotated[int, Field(ge=1, le=1000)] = 30
+    of: Annotated[int, Field(ge=1, le=1000)] = 40
+
+    @model_validator(mode="after")
+    def _reachable(self) -> NackSettings:
+        if self.refused > self.of:
+            raise ValueError(f"{self.refused} of the last {self.of} can never be refused; write a smaller `refused`")
+        return self
 
 
 class ZentrikSettings(Settings):
@@ -111,16 +130,33 @@ class ZentrikSettings(Settings):
 
     `concurrency` is how many requests are under way at once; `timeout` how long one may take. `ready_timeout` is how
     long to wait for Zentrik to call itself ready. A record that Zentrik did not take in (408, 425) `max_attempts` times
-    in a row is rejected. `poll_interval` is the wait before the first look for an outcome.
+    in a row is rejected. `poll_interval` is the wait before the first look for an outcome. `allow_http` permits an
+    `api_base` with plain http on another machine.
+
+    A signal whose answer was lost counts as absent when a whole look through Zentrik, begun `absent_after` its post or
+    later, does not show it. One that Zentrik could not process is processed up to `process_attempts` times in all. One
+    that is still being processed after `overdue_after` is told of, and asked about less often. A connector is halted
+    once Zentrik refused `nack_window.refused` of its last `nack_window.of` records.
     """
 
     api_base: Annotated[str, AfterValidator(_web_address)] = "https://zentrik.ai/api"
     api_key: Annotated[SecretStr | None, AfterValidator(_api_key)] = None
+    allow_http: bool = False
     concurrency: Annotated[int, Field(ge=1, le=256)] = 16
     timeout: Annotated[Duration, _span(_INSTANT, _HOUR)] = timedelta(seconds=60)
     ready_timeout: Annotated[Duration, _span(timedelta(0), _HOUR)] = timedelta(seconds=30)
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 8
     poll_interval: Annotated[Duration, _span(_INSTANT, _HOUR)] = timedelta(seconds=2)
+    absent_after: Annotated[Duration, _span(timedelta(0), _HOUR)] = timedelta(seconds=10)
+    process_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    overdue_after: Annotated[Duration, _span(_INSTANT, _YEAR)] = timedelta(hours=1)
+    nack_window: NackSettings = NackSettings()
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> ZentrikSettings:
+        if is_open_to_all(self.api_base) and not self.allow_http:
+            raise ValueError(f"api_base: {OPEN_TO_ALL}")
+        return self
 
     def require_key(self) -> SecretStr:
         """The key. Raises `ConfigError` when none was given."""
@@ -148,7 +184,8 @@ class Retention(Settings):
 class Entry(Settings):
     """What the house itself reads of an entry under `connectors`; the rest are the settings of its type.
 
-    Exactly one of `every` and `cron` is set; `timezone` is the one `cron` is read in. `since` is in UTC.
+    Exactly one of `every` and `cron` is set; `timezone` is the one `cron` is read in. `since` is in UTC. `allow_http`
+    permits plain http to other machines.
     """
 
     type: str
@@ -158,6 +195,7 @@ class Entry(Settings):
     since: Annotated[datetime | None, BeforeValidator(_since)] = None
     namespace: Namespace | None = None
     enabled: bool = True
+    allow_http: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -183,7 +221,7 @@ class ConnectorSettings(Entry):
     @property
     def source(self) -> Source:
         """The entry as the rest of the house knows it."""
-        return Source(self.name, self.type, self.namespace, self.connector, self.since)
+        return Source(self.name, self.type, self.namespace, self.connector, self.since, self.allow_http)
 
 
 def ledger_address(text: str) -> str:
@@ -220,3 +258,4 @@ def _names_database(text: str) -> None:
 
 Ledger = Annotated[str, AfterValidator(ledger_address)]
 ShutdownTimeout = Annotated[Duration, _span(timedelta(0), _HOUR)]
+PullLease = Annotated[Duration, _span(timedelta(seconds=1), timedelta(days=1))]

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from syncd.connector import Source
 from syncd.dates import UnreadableDate, instant
 from syncd.errors import RecordError
+from syncd.logs import holds_secret, redact_json
 from syncd.records import KINDS, Json, Link, RawRecord, Record
 
 JSON_TYPE = "application/json"
@@ -44,8 +45,10 @@ class Signal:
 def compose(record: Record | RawRecord, source: Source) -> Signal:
     """The signal a record becomes.
 
+    A secret of the configuration that stands in the record, such as the key in a link, is taken out.
+
     Raises `RecordError` when it cannot become one: no id or one nobody could look up again, no text, a kind Zentrik
-    does not know, a time without a zone.
+    does not know, a time without a zone, a secret in its id.
     """
     match record:
         case Record():
@@ -116,8 +119,12 @@ def _sealed(
         raise RecordError(f"its externalId has {len(external_id)} characters, more than {LONGEST_ID}")
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in external_id):
         raise RecordError(f"its externalId {external_id!r} holds a control character or half a character")
+    if holds_secret(external_id):
+        raise RecordError("its id holds a secret of the configuration, and cannot be posted without it: map another id")
     try:
         written = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_as_dict)
+        if holds_secret(written):
+            written = json.dumps(redact_json(json.loads(written)), ensure_ascii=False, separators=(",", ":"))
         encoded = written.encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"it cannot be written as JSON: {error}") from error
@@ -140,10 +147,11 @@ def _as_dict(value: object) -> dict[str, Json]:
 
 
 def _for_people(text: str | None) -> str | None:
-    """The text as every database can keep it (none keeps half a character, PostgreSQL no NUL); None if blank."""
+    """The text as every database can keep it (none keeps half a character, PostgreSQL no NUL), without secrets; None
+    if blank."""
     if text is None:
         return None
-    storable = text.replace("\0", "").encode("utf-8", "replace").decode()
+    storable = str(redact_json(text)).replace("\0", "").encode("utf-8", "replace").decode()
     return storable if storable.strip() else None
 
 

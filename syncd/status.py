@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from syncd.config import Config
+from syncd.figures import halted
 from syncd.ledger import Database, State, report
 from syncd.records import Json
 from syncd.scheduler import Timetable
@@ -16,8 +17,9 @@ from syncd.scheduler import Timetable
 class ConnectorStatus:
     """One connector: how its last run went, when the next is, and where its signals stand.
 
-    `state` is ok, stopped (its last run ended in an error), running, new (it never ran), off, or gone (no longer in
-    the configuration). `lag` is how long its oldest record has waited to be accepted by Zentrik.
+    `state` is ok, stopped (its last run ended in an error, or nothing of it is posted any more), running, new (it never
+    ran), off, or gone (no longer in the configuration). `lag` is how long its oldest record has waited to be accepted
+    by Zentrik. `overdue` counts signals that Zentrik has been processing for too long.
     """
 
     name: str
@@ -30,6 +32,7 @@ class ConnectorStatus:
     signals: dict[State, int]
     set_aside: int
     lag: timedelta | None
+    overdue: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Status:
                     "error": {"code": connector.error[0], "message": connector.error[1]} if connector.error else None,
                     "signals": {str(state): number for state, number in connector.signals.items()},
                     "skipped": connector.set_aside,
+                    "overdue": connector.overdue,
                     "lagSeconds": None if connector.lag is None else round(connector.lag.total_seconds(), 3),
                 }
                 for connector in self.connectors
@@ -66,12 +70,16 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
     aside: dict[str, int] = {}
     waiting: dict[str, datetime] = {}
     reading: set[str] = set()
+    halts: dict[str, str] = {}
+    overdue: dict[str, int] = {}
     if ledger is not None:
         with ledger.read() as db:
             rows = report.connector_rows(db)
             counts = report.counts(db)
             aside = report.aside_counts(db)
             waiting = report.waiting_since(db)
+            halts = report.halts(db)
+            overdue = report.overdue(db, now - config.zentrik.overdue_after)
         presence = ledger.presence()
         reading = {name for name, row in rows.items() if row.run_id is not None and presence.is_alive(row.run_id)}
     shown = []
@@ -80,6 +88,8 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
         error = (row.error_code, row.error_message or "") if row and row.error_code else None
         if row is not None and row.run_id is not None and name not in reading:
             error = ("interrupted", "the syncd that was reading it died; the next run goes on from its checkpoint")
+        if name in halts:
+            error = ("refused_too_often", halted(name, halts[name]))
         next_run = None
         if entry is not None and entry.enabled:
             timetable = Timetable(entry.every, entry.cron, entry.timezone)
@@ -104,6 +114,7 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
                 signals={state: counts.get(name, {}).get(state, 0) for state in State},
                 set_aside=aside.get(name, 0),
                 lag=now - waiting[name] if name in waiting else None,
+                overdue=overdue.get(name, 0),
             )
         )
     return Status(shown)

@@ -16,7 +16,8 @@ from datetime import datetime, timedelta
 from syncd.fates import Failed, Gone, Outcome, Processed, Unsettled
 from syncd.ledger import Ledger, Look, Waiting
 from syncd.logs import get_logger
-from syncd.pacing import LookSchedule
+from syncd.mirror import Mirror
+from syncd.pacing import LookSchedule, ProcessingBudget
 from syncd.zentrik import PAGE_SIZE, Listing, Troubled, Zentrik
 
 log = get_logger()
@@ -27,6 +28,8 @@ BATCH = 2000
 _WORTHWHILE = 2  # signals a page must show to be worth more than single calls
 _SHARES = 0.25  # of its age: by so much a look may come early, to share its calls
 _ALL = timedelta(days=365)  # no look lies further ahead
+_SHOWN_AFTER = timedelta(seconds=30)  # a 404 of something younger does not mean that it was deleted
+_BUDGET = ProcessingBudget()
 
 
 @dataclass(slots=True)
@@ -37,12 +40,14 @@ class Tracked:
     calls: int = 0
     processed: int = 0
     failed: int = 0
+    deleted: int = 0
+    overdue: int = 0
     trouble: Troubled | None = None
 
     @property
     def settled(self) -> int:
         """Signals whose outcome became known."""
-        return self.processed + self.failed
+        return self.processed + self.failed + self.deleted
 
 
 async def track(
@@ -51,20 +56,25 @@ async def track(
     looks: LookSchedule,
     run: int,
     clock: Callable[[], datetime],
+    draw: Callable[[], float],
+    budget: ProcessingBudget = _BUDGET,
     *,
     only: Sequence[str] | None = None,
     horizon: timedelta = timedelta(0),
+    mirror: Mirror | None = None,
 ) -> Tracked:
     """Look once at every signal whose outcome is due within `horizon`, and store what was seen.
 
-    Raises `KeyRefused`.
+    One that failed is to be processed again as long as its `budget` lasts; `rerun` does that. Whatever the list shows
+    is noted in the `mirror`. Raises `KeyRefused`.
     """
+    mirror = Mirror() if mirror is None else mirror
     due, along = await _awaited(ledger, clock(), horizon, only)
     tracked = Tracked(asked=len(due))
     if not due:
         return tracked
     calls_before = zentrik.calls.reads
-    seen, tracked.trouble = await _look(zentrik, due, along)
+    seen, tracked.trouble = await _look(zentrik, due, along, mirror, clock)
     tracked.calls = zentrik.calls.reads - calls_before
     now = clock()
     results: list[Look] = []
@@ -73,21 +83,36 @@ async def track(
         outcome = seen.get(waiting.public_id)
         if outcome is None:  # no page showed it, or the round was cut short before its turn: it keeps its time
             continue
-        results.append(Look(waiting, outcome, now, looks.next_look(waiting.accepted_at, now)))
+        outcome = _believed(outcome, waiting, now)
+        again_at: datetime | None = looks.next_look(waiting.accepted_at, now)
         match outcome:
             case Processed(_, _, started_at, ended_at):
                 tracked.processed += 1
                 looks.learn((ended_at - started_at) if started_at and ended_at else now - waiting.accepted_at)
             case Failed(reason):
                 tracked.failed += 1
-                log.warning("failed at Zentrik", external_id=waiting.external_id, reason=reason)
+                again_at = budget.again_at(waiting.reruns, now, draw)
+                log.warning("failed at Zentrik", external_id=waiting.external_id, reason=reason, again_at=again_at)
             case Gone():
-                tracked.failed += 1
-                log.warning("no longer at Zentrik", external_id=waiting.external_id, public_id=waiting.public_id)
+                tracked.deleted += 1
+                log.warning("deleted at Zentrik", external_id=waiting.external_id, public_id=waiting.public_id)
             case Unsettled():
-                pass
+                tracked.overdue += looks.is_overdue(waiting.accepted_at, now)
+        results.append(Look(waiting, outcome, now, again_at))
     await ledger.record_looks(results, run)
     return tracked
+
+
+def _believed(outcome: Outcome, waiting: Waiting, now: datetime) -> Outcome:
+    """The outcome, unless it is old news: the failure before the one it is processed again for, or a signal just
+    created that Zentrik does not show everywhere yet."""
+    match outcome:
+        case Failed() if outcome.mark is not None and outcome.mark == waiting.failed_as:
+            return Unsettled()
+        case Gone() if now - waiting.accepted_at < _SHOWN_AFTER:
+            return Unsettled()
+        case _:
+            return outcome
 
 
 async def _awaited(
@@ -109,7 +134,11 @@ async def _awaited(
 
 
 async def _look(
-    zentrik: Zentrik, due: Sequence[Waiting], along: Sequence[Waiting]
+    zentrik: Zentrik,
+    due: Sequence[Waiting],
+    along: Sequence[Waiting],
+    mirror: Mirror,
+    clock: Callable[[], datetime],
 ) -> tuple[dict[str, Outcome], Troubled | None]:
     """The outcome of each that is due, by publicId, as far as Zentrik could be asked; and of others by the way."""
     seen: dict[str, Outcome] = {}
@@ -123,14 +152,20 @@ async def _look(
             return dict.fromkeys(missing, Unsettled()), None
         missing -= seen.keys()
     if len(missing) > _WORTHWHILE:
-        trouble = await _look_in_pages(zentrik, missing, {waiting.public_id for waiting in along}, seen)
+        others = {waiting.public_id for waiting in along}
+        trouble = await _look_in_pages(zentrik, missing, others, seen, mirror, clock)
         if trouble:
             return seen, trouble
     return seen, await _look_one_by_one(zentrik, missing, seen)
 
 
 async def _look_in_pages(
-    zentrik: Zentrik, missing: set[str], along: set[str], seen: dict[str, Outcome]
+    zentrik: Zentrik,
+    missing: set[str],
+    along: set[str],
+    seen: dict[str, Outcome],
+    mirror: Mirror,
+    clock: Callable[[], datetime],
 ) -> Troubled | None:
     """Walk the list from its head and from its tail while that finds more than single calls would.
 
@@ -157,6 +192,7 @@ async def _look_in_pages(
         listing = await zentrik.list(offset, limit)
         if not isinstance(listing, Listing):
             return listing
+        mirror.note(listing.signals, clock(), listing.total)
         shown = {remote.public_id: remote.outcome for remote in listing.signals}
         found, ours = missing & shown.keys(), (missing | along) & shown.keys()
         seen.update((public_id, shown[public_id]) for public_id in ours)

@@ -12,10 +12,10 @@ from pydantic import BaseModel, ValidationError
 from syncd import registry
 from syncd.connector import Connector
 from syncd.errors import ConfigError
-from syncd.fields import secret_fields
+from syncd.fields import is_open_to_all, secret_fields
 from syncd.mistakes import Mistake, known_names, plain, takes_text
 from syncd.places import Given, Path, rivals
-from syncd.settings import ConnectorSettings, Entry
+from syncd.settings import OPEN_TO_ALL, ConnectorSettings, Entry
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
 _SHORTEST_SECRET = 4
@@ -98,6 +98,9 @@ class Validation:
         connector = self.made(chosen, self._with_json_read(chosen, own, path), path)
         if connector is None or settled is None:
             return None
+        for setting in ("base_url", "token_url"):
+            if is_open_to_all(str(getattr(connector, setting, None) or "")) and not settled.allow_http:
+                self.mistake((*path, setting), OPEN_TO_ALL)
         namespace = settled.namespace or connector.default_namespace(name) or f"{settled.type}:{name}"
         return self.made(
             ConnectorSettings, {**house, "name": name, "connector": connector, "namespace": namespace}, path

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,7 @@ from syncd.fates import (
     Unsettled,
     Verdict,
 )
-from syncd.logs import printable
+from syncd.logs import holds_secret, printable, redact
 from syncd.retry import Backoff, retry_after
 
 PAGE_SIZE = 100
@@ -38,6 +39,7 @@ PAGE_SIZE = 100
 
 _SIGNALS = "/external/v1/signals"
 _LONGEST_NAME = 200
+_NUMBERED = re.compile(r"SIGNAL-([1-9][0-9]{0,14})", re.ASCII)
 _NO_ANSWER = (httpx.RequestError, OSError)
 """What ends a request without an answer; a connection whose encryption breaks raises an OSError that httpx lets by."""
 
@@ -50,6 +52,18 @@ class Remote:
     external_id: str | None
     outcome: Outcome
     job_id: str | None
+    created_at: datetime | None = None
+
+    @property
+    def number(self) -> int | None:
+        """The n of SIGNAL-n; None when it is called otherwise."""
+        return number_of(self.public_id)
+
+
+def number_of(public_id: str) -> int | None:
+    """The n of SIGNAL-n; None for any other publicId. Zentrik does not document that they are given in order."""
+    found = _NUMBERED.fullmatch(public_id)
+    return int(found[1]) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +160,11 @@ class Zentrik:
         if answer.status_code == 404 or not isinstance(items, list):
             return Troubled(f"{self.api_base}{_SIGNALS} did not answer with a list of signals")
         found = tuple(remote for item in items if (remote := _remote(item)))
-        total = _number(answer.headers.get("X-Total-Count"))
+        total, reached = _number(answer.headers.get("X-Total-Count")), offset + len(items)
         said = answer.headers.get("X-Has-More", "").strip().lower()
         has_more = said == "true" or (
-            said != "false" and (len(items) >= limit if total is None else offset + len(items) < total)
-        )
+            said != "false" and (bool(items) if total is None or reached > total else reached < total)
+        )  # where nothing is said, only an empty page is the end: a page may be shorter than was asked for
         if has_more and not items:  # taken as the end, it could hide a signal; taken at its word, there is no end
             return Troubled(f"{self.api_base}{_SIGNALS} shows an empty page and says that there are more")
         return Listing(found, total, has_more)
@@ -167,6 +181,31 @@ class Zentrik:
                 return Accepted(public_id, _name(job.get("jobId")) if isinstance(job, dict) else None)
             case 401 | 403:
                 raise KeyRefused(_key_refused(response))
+            case 404 if not _is_html(response.headers, response.content):
+                return Gone()
+            case 404:
+                return Troubled(self._no_api_at(_SIGNALS))
+            case status if 300 <= status < 400:
+                return Troubled(_redirected(status))
+            case 429:
+                return Troubled("too many requests", retry_after(response.headers.get("Retry-After"), self._clock()))
+            case status if 400 <= status < 500:
+                return Refused(_words(response.status_code, response.content))
+            case _:
+                return Troubled(_words(response.status_code, response.content))
+
+    async def delete(self, public_id: str) -> Gone | Troubled | Refused | Blocked:
+        """Take a signal out of Zentrik for good; one that was gone before is as good. Needs a scope of its own."""
+        try:
+            response = await self._http.delete(f"{self.api_base}{_SIGNALS}/{quote(public_id, safe='')}")
+        except _NO_ANSWER as error:
+            return Troubled(_told(error))
+        match response.status_code:
+            case status if 200 <= status < 300:
+                return Gone()
+            case 401 | 403:  # not KeyRefused: all else that the key is for may go on
+                words = _words(response.status_code, response.content)
+                return Blocked(f"the key lacks the scope signals:delete, see Settings → API Keys ({words})")
             case 404 if not _is_html(response.headers, response.content):
                 return Gone()
             case 404:
@@ -248,17 +287,24 @@ class Zentrik:
 
 
 def verdict(status: int, headers: Mapping[str, str], content: bytes, now: datetime) -> Verdict:
-    """What an answer to a POST says about the record, by what is certain.
+    """What an answer to a POST means, sorted by what happens next. The one table of failures.
 
-    | answer | verdict | because |
+    | answer | verdict | what happens next |
     |---|---|---|
-    | 2xx with a publicId | Accepted | Zentrik has it |
-    | 2xx without | Unknown | it has something; what, must be looked up |
-    | 401, 403, 404, 3xx | Blocked | key or address; the record is not to blame |
-    | 408, 425, 429 | Later | it was not taken in; 429 parks everything |
-    | 409 | Unknown | it may be there already |
-    | other 4xx | Refused | this record, in Zentrik's words |
-    | 5xx | Unknown | the body went out; 503 parks everything |
+    | 2xx with a publicId | Accepted | record: its outcome is awaited |
+    | 2xx without, 409 | Unknown | record: it is looked for; something is there already |
+    | 5xx | Unknown | record: it is looked for; 8 lost answers in a row close the destination |
+    | 502, 504, 52x | Unknown, may arrive | the same, and for a while not to find it proves nothing |
+    | no answer, cut off | Unknown, may arrive | the same |
+    | 503 | Unknown, parks | destination: closed for Retry-After, reopened by `/readyz`; the record is looked for |
+    | 429 | Later, parks | destination: closed for Retry-After |
+    | no connection | Later, parks | destination: closed, reopened by `/readyz` |
+    | 408, 425 | Later | record: posted again after Retry-After or a backoff, `max_attempts` times |
+    | 401, 402, 403, 404, 405, 407, 410, 415, 426, 3xx | Blocked | destination: closed until a person mends it |
+    | other 4xx (400, 413, 422) | Refused | record: rejected; lane: halted when its nack window is full |
+
+    Retry-After is kept in full, in seconds or as a date. No answer of Zentrik's stops the engine: only its own ledger
+    does (`LedgerError`).
     """
     after = retry_after(headers.get("Retry-After"), now)
     words = _words(status, content)
@@ -273,6 +319,8 @@ def verdict(status: int, headers: Mapping[str, str], content: bytes, now: dateti
             return Blocked(f"Zentrik refused the key ({words})")
         case 404:
             return Blocked(f"there is no Signals API at this address ({words}); check api_base (it ends in /api)")
+        case 402 | 405 | 407 | 410 | 415 | 426:
+            return Blocked(f"Zentrik takes no record at all ({words}); check the account, api_base and any proxy")
         case status if 300 <= status < 400:
             return Blocked(_redirected(status))
         case 408 | 425:
@@ -285,6 +333,8 @@ def verdict(status: int, headers: Mapping[str, str], content: bytes, now: dateti
             return Refused(words)
         case 503:
             return Unknown(words, after, parks=True)
+        case 502 | 504 | 520 | 521 | 522 | 523 | 524:
+            return Unknown(words, after, may_arrive=True)
         case _:
             return Unknown(words, after)
 
@@ -298,7 +348,7 @@ def _broken_off(error: Exception) -> Verdict:
         case httpx.ProxyError():  # the proxy would not let us through, so nothing went on from there
             return Later(told, parks=True)
         case _:
-            return Unknown(told)
+            return Unknown(told, may_arrive=True)
 
 
 def _told(error: Exception) -> str:
@@ -347,7 +397,7 @@ def _remote(item: object) -> Remote | None:
             outcome = Failed(reason, job_id, started, _instant(told.get("failedAt")))
         case _:
             outcome = Unsettled()
-    return Remote(public_id, _text(item.get("externalId")), outcome, job_id)
+    return Remote(public_id, _text(item.get("externalId")), outcome, job_id, _instant(item.get("createdAt")))
 
 
 def _words(status: int, content: bytes) -> str:
@@ -362,7 +412,7 @@ def _words(status: int, content: bytes) -> str:
                 break
     elif not content.lstrip().startswith(b"<"):
         text = content.decode("utf-8", "replace")
-    text = " ".join(printable(text[:1000], " ").split())
+    text = " ".join(printable(redact(text[:10_000])[:1000], " ").split())  # redacted first: half a key is one too
     return f"{status}: {text[:300]}" if text else f"HTTP {status}"
 
 
@@ -382,8 +432,10 @@ def _text(value: object) -> str | None:
 
 
 def _name(value: object) -> str | None:
-    """An id that can be asked for again and kept: not endless, no control characters, no half characters."""
-    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable() else None
+    """An id that can be asked for again and kept: not endless, no control or half characters, none of our secrets."""
+    if not isinstance(value, str) or not value.isprintable() or holds_secret(value):
+        return None
+    return value if 0 < len(value) <= _LONGEST_NAME else None
 
 
 def _number(value: str | None) -> int | None:

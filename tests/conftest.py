@@ -36,6 +36,15 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
+def longest() -> float:
+    """A draw that makes every wait as long as it can be."""
+    return 1.0
+
+
+async def at_once(wait: timedelta) -> None:
+    """A pause for those who have all the time in the world."""
+
+
 class Listed(Connector):
     """A source that gives the pages it is made of, and remembers in its checkpoint how many it gave."""
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.app import Figures, open_house
+from syncd.app import open_house
 from syncd.config import Config, load
 from syncd.errors import ConfigError, KeyRefused, LedgerError, NotReady
+from syncd.figures import Figures
 from syncd.ledger import State
 from syncd.pacing import Gate
 from syncd.pull import Pulled, Span

@@ -463,7 +463,7 @@ def entry(lines: str) -> str:
         pytest.param("leger: x", "config.yaml:1: leger: unknown setting; did you mean ledger?", id="section"),
         pytest.param(
             "_env_prefix: x",
-            "config.yaml:1: _env_prefix: unknown setting; known here: connectors, ledger, retention, "
+            "config.yaml:1: _env_prefix: unknown setting; known here: connectors, lease, ledger, retention, "
             "shutdown_timeout, web, zentrik",
             id="library-parameter",
         ),
@@ -622,8 +622,9 @@ def entry(lines: str) -> str:
         ),
         pytest.param(
             entry("connector: x"),
-            "config.yaml:3: connectors.a.connector: unknown setting; known here: api_token, api_token_file, cron, "
-            "enabled, every, labels, mood, namespace, region, since, subdomain, teams, timezone, type, users",
+            "config.yaml:3: connectors.a.connector: unknown setting; known here: allow_http, api_token, "
+            "api_token_file, cron, enabled, every, labels, mood, namespace, region, since, subdomain, teams, timezone, "
+            "type, users",
             id="not-a-setting",
         ),
         pytest.param(
@@ -773,8 +774,8 @@ ledger: nowhere
         "config.yaml:2: connectors.one.type: there is no type 'dsek'; did you mean desk?",
         "config.yaml:3: connectors.two.every: 1s is too short; write 10s or more",
         "config.yaml:3: connectors.two.teams: must be a list, like [one, two]",
-        "config.yaml:3: connectors.two.colour: unknown setting; known here: api_token, api_token_file, cron, enabled, "
-        "every, labels, mood, namespace, region, since, subdomain, teams, timezone, type, users",
+        "config.yaml:3: connectors.two.colour: unknown setting; known here: allow_http, api_token, api_token_file, "
+        "cron, enabled, every, labels, mood, namespace, region, since, subdomain, teams, timezone, type, users",
         "config.yaml:5: zentrik.concurrency: must be 1 or more",
         "config.yaml:6: ledger: is not the address of a ledger; write sqlite:///syncd.db or "
         "postgresql+psycopg://user@host/database",
@@ -831,7 +832,75 @@ def test_a_secret_file_that_cannot_be_read_is_named(loads: Loads) -> None:
     assert told.startswith("config.yaml:2: zentrik.api_key_file: cannot read nowhere: ")
 
 
+# What travels in the open
+
+
+@pytest.mark.parametrize("base", ["http://zentrik.lan/api", "HTTP://10.0.0.7:8080/api", "http://127.0.0.1.nip.io/api"])
+def test_the_key_is_not_sent_in_the_open_unless_somebody_says_so(loads: Loads, base: str) -> None:
+    """A forgotten s in an address does not publish the key and every record; the message names the way out."""
+    told = refusal(loads, f"zentrik:\n  api_key: k\n  api_base: {base}\n")
+    assert told.startswith("config.yaml:3: zentrik.api_base: over http the key and every record can be read")
+    assert "allow_http: true" in told
+    assert "ZENTRIK_API_BASE: zentrik.api_base: over http" in refusal(loads, "zentrik: {}", ZENTRIK_API_BASE=base)
+    assert loads(f"zentrik: {{api_base: '{base}', allow_http: true}}").zentrik.api_base == base
+    assert loads("zentrik: {}", ZENTRIK_API_BASE=base, SYNCD_ZENTRIK__ALLOW_HTTP="true").zentrik.allow_http
+
+
+@pytest.mark.parametrize(
+    "base", ["http://localhost:8080/api", "http://127.0.0.1/api", "http://[::1]:80/api", "https://z/api"]
+)
+def test_this_machine_may_be_spoken_to_without_encryption(loads: Loads, base: str) -> None:
+    """The sandbox needs no setting to be tried."""
+    assert loads(f"zentrik: {{api_base: '{base}'}}").zentrik.api_base == base
+
+
+class SelfHosted(Desk):
+    """A source at an address of the operator's own."""
+
+    subdomain: str = "acme"
+    base_url: str | None = None
+    token_url: str | None = None
+
+
+@pytest.mark.parametrize("setting", ["base_url", "token_url"])
+def test_a_sources_credentials_are_not_sent_in_the_open_unless_somebody_says_so(tmp_path: Path, setting: str) -> None:
+    """What holds for Zentrik's key holds for those of every source, each by itself."""
+
+    def read(**more: object) -> Config:
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump({"connectors": {"desk": {"type": "desk", **more}}}))
+        return load(file, {}, lambda _: SelfHosted)
+
+    with pytest.raises(ConfigError, match=rf"connectors\.desk\.{setting}: over http .* allow_http: true"):
+        read(**{setting: "http://desk.lan/x"})
+    assert read(**{setting: "http://desk.lan/x"}, allow_http=True).connectors["desk"].source.allow_http
+    assert not read(**{setting: "http://localhost/x"}).connectors["desk"].source.allow_http
+    assert read(**{setting: "https://desk.lan/x"})
+    assert read(**{setting: "http://[nowhere"})  # it leads nowhere; that is for its connector to say
+
+
 # Secrets, and what cannot be changed
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql+psycopg://user:pass-word-1@host/db",
+        "postgresql+psycopg://user:12/pass-word-1@host/db",
+        "postgresql+psycopg://user:%70ass-word-1@host/db",
+        "postgresql+psycopg://user@host/db?password=pass-word-1&sslmode=require",
+        "postgresql+psycopg://host/db?user=x&sslpassword=pass-word-1",
+    ],
+)
+def test_the_ledgers_password_is_a_secret_wherever_it_stands(address: str) -> None:
+    """A password in the ledger's address is known as one, in the place where the database's driver looks for it."""
+    assert any("pass-word-1" in secret for secret in Config(ledger=address).secrets())
+
+
+def test_an_address_without_a_password_has_no_secret() -> None:
+    """A file's path is none, whatever signs are in it."""
+    assert Config(ledger="sqlite:////var/lib/a:b@c/syncd.db").secrets() == ()
+    assert Config(ledger="postgresql+psycopg://user@host/db?sslmode=require").secrets() == ()
 
 
 @pytest.mark.parametrize(

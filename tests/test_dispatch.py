@@ -9,18 +9,21 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
 
 from syncd.dispatch import Delivery, Dispatched, dispatch
 from syncd.errors import KeyRefused
-from syncd.ledger import Database, Ledger, Sighting, State, report
-from syncd.pacing import Gate, LookSchedule
+from syncd.ledger import Database, Exchanged, Ledger, Sighting, State, report
+from syncd.mirror import Mirror
+from syncd.pacing import Gate, LookSchedule, NackWindow
+from syncd.reconcile import reconcile
 from syncd.sandbox import Faults, Sandbox
 from syncd.signals import Signal
 from syncd.zentrik import Zentrik
-from tests.conftest import Clock, OnSQLite, at, rows, signal, source
+from tests.conftest import Clock, OnSQLite, at, at_once, rows, signal, source
 
 Handler = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
 
@@ -368,11 +371,13 @@ class TestUnreachable(OnSQLite):
         async with Zentrik(f"http://127.0.0.1:{port}/api", "sandbox-key", clock=clock, transport=wire) as zentrik:
             send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=2, max_attempts=2))
             waits: list[float] = []
+            posted: list[int] = []
             for _ in range(7):
-                assert (await send()).posted == 2
+                posted.append((await send()).posted)
                 waits.append(send.closed_for)
                 clock.move(send.closed_for)
             assert waits == [1, 2, 4, 8, 16, 30, 30]
+            assert posted == [2, 0, 0, 0, 0, 0, 0], "Zentrik is asked how it is; no record is spent on that"
             assert await states(ledger) == {State.QUEUED: 6}
             assert "cannot be reached" in str((await rows(ledger))[0].last_error)
             async with sandbox.serve(port):
@@ -565,3 +570,104 @@ class TestLostAnswers(OnSQLite):
                 waits.append((row.due_at - clock()).total_seconds())
                 await ledger.settle_unknowns([Sighting(row.id, row.attempts, None, clock())], run, clock())
         assert waits == [2, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+
+
+class TestFencing:
+    """What is in the hands of a process that was frozen. Frozen here means: the clock moved while nothing happened."""
+
+    async def test_a_record_claimed_before_the_freeze_is_not_posted_after_it(
+        self, ledger: Ledger, clock: Clock
+    ) -> None:
+        """A process that wakes up with a claimed record does not post it: by now it may be another's."""
+        run = await queued(ledger, clock, signal(1))
+        exchange = ledger.exchange
+
+        async def exchange_and_freeze(*args: Any) -> Exchanged:
+            exchanged = await exchange(*args)
+            if exchanged.claimed:
+                clock.move(ledger.leases.post.total_seconds() * 0.6)
+            return exchanged
+
+        ledger.exchange = exchange_and_freeze  # type: ignore[method-assign]
+        sandbox = Sandbox(now=clock)
+        async with at(sandbox, clock) as zentrik:
+            done = await asyncio.wait_for(Sender(ledger, zentrik, clock, run, Delivery(max_attempts=3))(), 20)
+        assert sandbox.books.created == 0
+        assert done.accepted == 0
+
+    async def test_an_answer_that_comes_after_the_lease_changes_nothing(
+        self, ledger: Ledger, ledger_url: str, clock: Clock
+    ) -> None:
+        """While one process is frozen over an answer another one settles the record; the answer is refused."""
+        run = await queued(ledger, clock, signal(1))
+        sandbox = Sandbox(now=clock)
+        other = Ledger(Database(ledger_url))
+        theirs = await other.start_run("test", clock())
+        async with at(sandbox, clock) as zentrik:
+
+            async def thaw(request: httpx.Request) -> httpx.Response:
+                response = created(request)
+                await zentrik.post(request.content)
+                clock.move(ledger.leases.post.total_seconds())
+                assert await other.suspect_unfinished(clock()) == 1
+                found = await reconcile(other, zentrik, theirs, clock, mirror=Mirror(), pause=at_once)
+                assert found.found == 1
+                return response
+
+            async with answering(thaw, clock) as frozen:
+                done = await Sender(ledger, frozen, clock, run)()
+        assert (done.posted, done.accepted) == (1, 0)
+        [row] = await rows(ledger)
+        assert (row.state, row.public_id) == (State.PROCESSING, "SIGNAL-1")
+        assert sandbox.books.created == 1
+        other.close()
+
+
+class TestBreaker(OnSQLite):
+    async def test_after_an_outage_zentrik_is_asked_before_any_record_is_sent(
+        self, ledger: Ledger, clock: Clock
+    ) -> None:
+        """While /readyz says no, not one customer's record is spent on finding out."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(20)))
+        sandbox = Sandbox(now=clock, faults=Faults(share_of_posts={"503": 1}))
+        async with at(sandbox, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=4))
+            await send()
+            sandbox.faults = Faults(ready=False)
+            posted = sandbox.calls.count("POST", "/signals")
+            for _ in range(5):
+                clock.move(send.closed_for)
+                assert (await send()).posted == 0
+            assert sandbox.calls.count("POST", "/signals") == posted
+            assert sandbox.calls.count("GET", "/readyz") == 5
+            sandbox.faults = Faults()
+            clock.move(send.closed_for)
+            assert (await send()).accepted == 20 - posted
+
+    async def test_too_many_requests_is_no_illness(self, ledger: Ledger, clock: Clock) -> None:
+        """A Retry-After names the time; nobody needs to be asked after it."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(4)))
+        sandbox = Sandbox(now=clock, faults=Faults(next_posts=("429",), retry_after_seconds=9))
+        async with at(sandbox, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=1))
+            await send()
+            clock.move(9)
+            await send()
+        assert sandbox.calls.count("GET", "/readyz") == 0
+        assert sandbox.books.created == 4
+
+
+class TestHalting(OnSQLite):
+    async def test_a_lane_is_stopped_before_it_burns_its_data(self, ledger: Ledger, clock: Clock) -> None:
+        """With every record of a connector refused, at most the window and what was under way are spent."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(200)))
+
+        async def refuse(request: httpx.Request) -> httpx.Response:
+            return httpx.Response(422, json={"message": "signalType is not known"})
+
+        delivery = Delivery(concurrency=4, window=NackWindow(refused=10, of=12))
+        async with answering(refuse, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, delivery)
+            assert 10 <= (await send()).posted <= 14
+            assert (await send()).posted == 0
+        assert (await states(ledger))[State.QUEUED] >= 186

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from syncd.fields import Duration, Settings, duration_text, secret_fields
+from syncd.fields import Duration, Settings, duration_text, is_open_to_all, secret_fields
 
 durations = TypeAdapter(Duration)
 
@@ -160,3 +160,26 @@ def test_secrets_are_not_shown() -> None:
     """Settings can be printed in an error or a log."""
     account = Account(token=SecretStr("hunter2"))
     assert "hunter2" not in f"{account!r} {account} {account.model_dump_json()}"
+
+
+@pytest.mark.parametrize(
+    ("address", "is_open"),
+    [
+        ("http://zentrik.ai/api", True),
+        ("HTTP://10.0.0.7", True),
+        ("http://localhost.evil.example/", True),
+        ("http://0.0.0.0/", True),
+        ("http://user@desk.lan:80/", True),
+        ("https://zentrik.ai/api", False),
+        ("http://localhost:8080/api", False),
+        ("http://LOCALHOST/", False),
+        ("http://127.0.0.2/", False),
+        ("http://[::1]:8080/", False),
+        ("http://[nowhere", False),
+        ("desk.lan", False),
+        ("", False),
+    ],
+)
+def test_an_address_that_everybody_can_read_is_known(address: str, is_open: bool) -> None:
+    """Plain http is for this machine; anywhere else it is noticed."""
+    assert is_open_to_all(address) is is_open

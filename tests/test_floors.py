@@ -17,18 +17,19 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     0: ("errors", "records", "fates", "cron", "places", "retry < pacing"),
     1: ("fields dates logs < connector mistakes < signals http_client",),
-    2: ("ledger", "zentrik", "registry", "sandbox"),
+    2: ("ledger", "zentrik < mirror sweep", "registry", "sandbox"),
     3: (
         "pull",
         "dispatch",
         "track",
         "reconcile",
         "rerun",
+        "inventory < rebuild < audit",
         "web",
         "catalogue",
         "settings < validation yaml_file < config",
     ),
-    4: ("scheduler preview < app < status check < screens < demo < cli < __main__",),
+    4: ("scheduler preview figures < app < status check < screens < demo < cli < __main__",),
 }
 """Each entry is a staircase: a module may import from the floors below and from lower steps (to the left of a `<`) of
 its own staircase. Staircases of one floor do not know each other."""

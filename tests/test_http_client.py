@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+import ssl
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
 import pytest
 import respx
+import trustme
 
 from syncd import __version__, logs
 from syncd.connector import Checkpoint, Connector, Page, Window
-from syncd.errors import CredentialsRefused, SourceError
-from syncd.http_client import RateLimited, lend
+from syncd.errors import CredentialsRefused, RateLimited, SourceError
+from syncd.fates import Later
+from syncd.http_client import lend
+from syncd.zentrik import Troubled, Zentrik
 
 START = datetime(2025, 3, 11, 14, 30, tzinfo=UTC)
 HOST = "api.vendor.example"
@@ -444,10 +450,22 @@ async def test_a_host_is_declared_with_or_without_its_port(
 
 
 async def test_plain_http_needs_the_operators_word(borrow: Borrow) -> None:
-    """A self-hosted vendor without TLS can be read, because somebody wrote `http://` and meant it."""
+    """A self-hosted vendor without TLS can be read, because somebody wrote `allow_http` and meant it."""
     connector = Vendor(declared=("desk.lan:8080",), base_url="http://desk.lan:8080/api")
-    async with borrow(Network(httpx.Response(200)), connector) as http:
+    network = Network(httpx.Response(200))
+    async with borrow(network, connector) as http:
+        with pytest.raises(SourceError, match="allow_http: true") as caught:
+            await http.get("http://desk.lan:8080/api/tickets")
+    assert (caught.value.code, network.asked) == ("host_refused", [])
+    async with borrow(network, connector, allow_http=True) as http:
         assert (await http.get("http://desk.lan:8080/api/tickets")).status_code == 200
+
+
+async def test_only_http_and_https_are_spoken(borrow: Borrow) -> None:
+    """The operator's word for plain http opens no other door."""
+    async with borrow(Network(httpx.Response(200)), Vendor(declared=("desk.lan",)), allow_http=True) as http:
+        with pytest.raises(SourceError, match="not asked over ftp"):
+            await http.get("ftp://desk.lan/tickets")
 
 
 async def test_redirects_among_declared_hosts_are_followed(borrow: Borrow) -> None:
@@ -466,6 +484,133 @@ async def test_redirects_elsewhere_are_not(borrow: Borrow) -> None:
         with pytest.raises(SourceError, match=r"evil\.example is not asked"):
             await http.get(ADDRESS)
     assert len(network.asked) == 1
+
+
+class Everywhere(httpx.Auth):
+    """An auth that identifies us in a header of its own, a parameter, a cookie and Authorization."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["X-Api-Key"] = "key-in-header"
+        request.headers["Authorization"] = "Bearer key-in-authorization"
+        request.headers["Cookie"] = "session=key-in-cookie"
+        request.url = request.url.copy_merge_params({"api_key": "key-in-query"})
+        yield request
+
+
+OTHERS = ("files.vendor.example", f"{HOST}:8443", "localhost:9000")
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_to_another_origin_takes_no_credentials_along(borrow: Borrow, other: str, status: int) -> None:
+    """A download host sees what the vendor told it about us, and nothing that could be used in our name."""
+    location = f"https://{other}/1?signature=theirs&api_key=key-in-query"
+    network = Network(httpx.Response(status, headers={"Location": location}), httpx.Response(200, text="it"))
+    connector = Vendor(declared=(HOST, *OTHERS), credentials=Everywhere())
+    async with borrow(network, connector) as http:
+        http.headers["X-Session"] = "key-of-the-client"
+        await http.get(ADDRESS, headers={"X-Token": "key-of-the-request", "Range": "bytes=0-9"})
+    first, second = network.asked
+    assert {"key-in-header", "key-of-the-client", "key-of-the-request"} <= set(first.headers.values())
+    assert str(second.url) == f"https://{other}/1?signature=theirs"
+    assert not [value for value in second.headers.values() if "key-" in value]
+    assert second.headers["Range"] == "bytes=0-9"
+    assert second.headers["User-Agent"] == f"syncd/{__version__}"
+
+
+async def test_a_redirect_at_the_same_origin_stays_authenticated(borrow: Borrow) -> None:
+    """A vendor that moved a path is still read."""
+    network = Network(httpx.Response(308, headers={"Location": "/2?api_key=key-in-query"}), httpx.Response(200))
+    async with borrow(network, Vendor(credentials=Everywhere())) as http:
+        await http.get(ADDRESS)
+    assert network.asked[1].headers["X-Api-Key"] == "key-in-header"
+    assert network.asked[1].headers["Authorization"] == "Bearer key-in-authorization"
+    assert network.asked[1].url.query == b"api_key=key-in-query"
+
+
+async def test_credentials_do_not_come_back_by_a_detour(borrow: Borrow) -> None:
+    """A redirect there and back is still somebody else's redirect."""
+    network = Network(
+        httpx.Response(302, headers={"Location": "https://files.vendor.example/1"}),
+        httpx.Response(302, headers={"Location": f"https://{HOST}/anything"}),
+        httpx.Response(200),
+    )
+    async with borrow(network, Vendor(declared=(HOST, *OTHERS), credentials=Everywhere())) as http:
+        await http.get(ADDRESS)
+    assert not [value for value in network.asked[2].headers.values() if "key-" in value]
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_body_is_not_sent_on_to_another_origin(borrow: Borrow, status: int) -> None:
+    """A token request, with the client's secret in its body, ends where it was meant to go."""
+    network = Network(httpx.Response(status, headers={"Location": "https://files.vendor.example/1"}))
+    async with borrow(network, Vendor(declared=(HOST, *OTHERS))) as http:
+        with pytest.raises(SourceError, match="is not sent what was meant for") as caught:
+            await http.post(TOKENS, data={"client_secret": "key-in-body"})
+    assert caught.value.code == "host_refused"
+    assert len(network.asked) == 1
+
+
+async def test_a_token_that_was_fetched_is_kept_out_of_every_message(
+    borrow: Borrow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vendor that repeats the token of the hour does not get it onto a screen."""
+    monkeypatch.setattr(logs, "_concealed", logs._Concealed())
+    network = Network(
+        httpx.Response(200, headers={"X-Token": "Bearer ya29.fetched-just-now"}),
+        httpx.Response(403, text="no scope: ya29.fetched-just-now"),
+    )
+    async with borrow(network, Vendor(credentials=Tokens())) as http:
+        with pytest.raises(CredentialsRefused, match=r"no scope: \*\*\*»"):
+            await http.get(ADDRESS)
+
+
+@pytest.fixture
+def impostor() -> Iterator[str]:
+    """A server on this machine whose certificate nobody vouches for, as its address."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    asked: list[str] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(str(self.headers["Authorization"]))
+            self.send_response(200)
+            self.end_headers()
+
+        do_POST = do_GET  # noqa: N815 - as above
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """The handshakes that are broken off are the point."""
+
+    with Quiet(("127.0.0.1", 0), Answer) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        yield f"https://localhost:{server.server_port}"
+        server.shutdown()
+        serving.join()
+    assert asked == []
+
+
+async def test_a_vendor_with_a_forged_certificate_is_not_spoken_to(clock: Clock, impostor: str) -> None:
+    """Whoever stands between us and a vendor sees neither the credentials nor a request."""
+    connector = Vendor(declared=("localhost",), credentials=httpx.BasicAuth("user", "pass"))
+    async with lend(connector, clock=clock, sleep=clock.sleep, draw=lambda: 0.5, patience=timedelta(0)) as http:
+        with pytest.raises(SourceError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+            await http.get(f"{impostor}/tickets")
+    assert caught.value.code == "unreachable"
+
+
+async def test_a_zentrik_with_a_forged_certificate_is_not_spoken_to(impostor: str) -> None:
+    """Whoever stands between us and Zentrik sees neither the key nor a record, and none is counted as sent."""
+    async with Zentrik(f"{impostor}/api", "sandbox-key") as zentrik:
+        answer = await zentrik.post(b"{}")
+        assert isinstance(answer, Later)
+        assert "CERTIFICATE_VERIFY_FAILED" in answer.reason
+        assert isinstance(await zentrik.list(), Troubled)
 
 
 async def test_redirects_never_leave_https(borrow: Borrow) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -113,10 +114,10 @@ def test_libraries_log_the_same_way() -> None:
     """A line of the database can be searched like one of ours."""
     stream = Stream(terminal=False)
     logs.configure(stream=stream)
-    logging.getLogger("psycopg.pool").info("Connection to %s closed", "the ledger")
+    logging.getLogger("library.pool").info("Connection to %s closed", "the ledger")
     (line,) = written(stream)
     assert (line["event"], line["level"]) == ("Connection to the ledger closed", "info")
-    assert line["logger"] == "psycopg.pool"
+    assert line["logger"] == "library.pool"
 
 
 def test_libraries_do_not_tell_of_every_step() -> None:
@@ -137,7 +138,7 @@ def test_what_belongs_together_says_so() -> None:
     logs.configure(stream=stream)
     with logs.context(run=7, connector="support"):
         logs.get_logger().info("ours")
-        logging.getLogger("psycopg").info("theirs")
+        logging.getLogger("library").info("theirs")
     logs.get_logger().info("after")
     assert [line.get("run") for line in written(stream)] == [7, 7, None]
 
@@ -351,3 +352,85 @@ def test_a_stream_that_is_gone_takes_nothing_down() -> None:
     stream.close()
     logs.get_logger().info("nobody reads this")
     assert stream.closed
+
+
+@pytest.mark.parametrize(
+    ("secret", "text", "seen"),
+    [
+        ("sk-12345", "the key is sk-12345.", True),
+        ("postgres", "Our postgres is slow.", False),
+        ("password", "I forgot my password.", False),
+        ("1234", "Ticket 1234 of 1234", False),
+        ("passw0rd", "I wrote passw0rd.", True),
+        ("abcdefghijklmnop", "xabcdefghijklmnopx", True),
+        ("pa/ss wörd+1", '{"url":"https://x.example/?key=pa%2Fss%20w%C3%B6rd%2B1"}', True),
+        ('say "hi" 2', json.dumps({"text": 'you say "hi" 2 times'}), True),
+    ],
+)
+def test_what_customers_wrote_is_left_alone_unless_a_secret_is_certain(secret: str, text: str, seen: bool) -> None:
+    """A key in a link is found; a password that is a plain word tears no holes into every ticket."""
+    logs.conceal([secret])
+    assert logs.holds_secret(text) is seen
+    cleaned = logs.redact_json(text)
+    assert (cleaned == text) is not seen
+    assert not logs.holds_secret(cleaned)
+
+
+def test_a_json_value_is_cleaned_through_and_through() -> None:
+    """Wherever in a body a secret stands, it goes; the rest, to the type of every number, stays."""
+    logs.conceal(["hunter2-and-more", "31415926535"])
+    dirty = {
+        "a": ["x hunter2-and-more y", {"hunter2-and-more": 1, "n": 31415926535, "f": 0.31415926535}],
+        "b": [1, 1.5, True, None, ""],
+    }
+    assert logs.redact_json(dirty) == {
+        "a": ["x *** y", {"***": 1, "n": "***", "f": "0.***"}],
+        "b": [1, 1.5, True, None, ""],
+    }
+
+
+def test_passing_tokens_are_remembered_while_they_are_used() -> None:
+    """A daemon that fetches a token every hour for years knows the present ones, and does not slow down."""
+    logs.conceal(["lasting-secret"])
+    for hour in range(1000):
+        logs.conceal([f"token-of-hour-{hour:04}"], passing=True)
+        logs.conceal(["token-in-use"], passing=True)
+    assert logs.redact("lasting-secret token-in-use token-of-hour-0999") == "*** *** ***"
+    assert logs.redact("token-of-hour-0000") == "token-of-hour-0000"
+    assert len(logs._concealed._passing) == 32
+
+
+def test_a_secret_of_the_configuration_never_passes() -> None:
+    """A key that is also seen going out as a token stays known for good."""
+    logs.conceal(["lasting-secret"])
+    logs.conceal(["lasting-secret", *(f"token-{n:04}" for n in range(100))], passing=True)
+    assert logs.redact("lasting-secret") == "***"
+
+
+def test_a_key_of_several_lines_is_known_line_by_line() -> None:
+    """A PEM key that is indented line by line, as nested tracebacks do, is not readable either."""
+    lines = [f"MIIEvQIBADANBgkqhkiG9w0BAQEFAASC{n}" for n in range(3)]
+    logs.conceal(["\n".join(["-----BEGIN PRIVATE KEY-----", *lines, "-----END PRIVATE KEY-----"]) + "\n"])
+    shown = logs.redact("".join(f"  | {line}\n" for line in lines))
+    assert shown == "  | ***\n" * 3
+
+
+def test_a_traceback_shows_where_and_never_what() -> None:
+    """Whoever reports a defect can paste the whole of it; it steers no terminal either."""
+    logs.conceal(SECRETS)
+    error = raised(PLAIN)
+    error.add_note("\x1b[2J")
+    shown = logs.traceback_of(ExceptionGroup("several", [error]))  # type: ignore[list-item]
+    assert "in raised" in shown
+    assert "no login with ***" in shown
+    assert PLAIN not in shown
+    assert "\x1b" not in shown
+
+
+def test_a_long_body_is_looked_through_quickly() -> None:
+    """Bodies of a megabyte are looked through in milliseconds, so that an import is not held up by it."""
+    logs.conceal([f"sk-live-{n:04}-abcdefGHIJ" for n in range(10)])
+    body = "Der Export dauert zu lange, sagt die Kundin. " * 23_000
+    began = time.perf_counter()
+    assert not logs.holds_secret(body)
+    assert time.perf_counter() - began < 0.5

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.pacing import DOUBTS, Gate, LookSchedule
+from syncd.pacing import DOUBTS, Gate, LookSchedule, NackWindow, ProcessingBudget
 from syncd.retry import Backoff
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
@@ -105,6 +105,38 @@ class TestGate:
         assert gate.opens_in(NOW) == timedelta(seconds=1)
 
 
+class TestBreaker:
+    def test_after_trouble_of_zentriks_own_it_is_asked_first(self) -> None:
+        """The gate stays closed until somebody has asked Zentrik how it is, however much time passes."""
+        gate = Gate()
+        gate.park("503", seconds(1), NOW, suspects=True)
+        assert not gate.is_open(NOW + seconds(3600))
+        gate.suspects = False
+        assert gate.is_open(NOW + seconds(3600))
+
+
+class TestNackWindow:
+    @given(st.lists(st.lists(st.booleans())), st.integers(1, 20), st.integers(0, 20))
+    def test_it_counts_the_last_verdicts_only(self, lots: list[list[bool]], refused: int, more: int) -> None:
+        """A connector is halted by what Zentrik said lately, in whatever portions it came."""
+        window = NackWindow(refused, refused + more)
+        verdicts = ""
+        for lot in lots:
+            verdicts = window.extended(verdicts, lot)
+        last = [taken for lot in lots for taken in lot][-window.of :]
+        assert verdicts == "".join("a" if taken else "r" for taken in last)
+        assert window.is_exceeded(verdicts) == (last.count(False) >= refused)
+
+
+class TestProcessingBudget:
+    def test_so_many_processing_runs_in_all(self) -> None:
+        """A signal that always fails is processed as often as the budget says, and then left to a person."""
+        budget = ProcessingBudget(attempts=3)
+        assert [budget.again_at(reruns, NOW, lambda: 1.0) for reruns in range(4)] == [
+            *(NOW + seconds(2), NOW + seconds(4), None, None),
+        ]
+
+
 class TestLookSchedule:
     def test_the_first_look_comes_when_told_until_more_is_known(self) -> None:
         """`poll_interval` is the wait before the first look."""
@@ -145,10 +177,15 @@ class TestLookSchedule:
     def test_every_look_is_ahead_and_none_too_far(
         self, learned: timedelta | None, age: timedelta, since: timedelta
     ) -> None:
-        """No signal is asked about in a tight loop, and none is forgotten: at the latest after `cap`."""
+        """No signal is asked about in a tight loop, and none is forgotten: at the latest after `cap`, or an hour once
+        it is overdue."""
         looks = LookSchedule(learned=learned)
-        for look, now in ((looks.first_look(NOW), NOW), (looks.next_look(NOW, NOW + age), NOW + age)):
-            assert looks.first / 4 <= look - now <= looks.cap
+        latest = timedelta(hours=1) if looks.is_overdue(NOW, NOW + age) else looks.cap
+        for look, now, most in (
+            (looks.first_look(NOW), NOW, looks.cap),
+            (looks.next_look(NOW, NOW + age), NOW + age, latest),
+        ):
+            assert looks.first / 4 <= look - now <= most
         assert looks.next_look(NOW + since, NOW) - NOW == looks.first / 4, "a clock that went back"
 
     def test_the_older_the_signal_the_longer_the_wait(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
 from syncd import screens
-from syncd.app import Figures
+from syncd.audit import Applied, Audit, Difference, Kind
+from syncd.figures import Figures
 from syncd.ledger import State
 from syncd.ledger.report import AsideRow, Event, SignalRow
 from syncd.pull import Pulled
+from syncd.rebuild import Rebuilt
 from syncd.records import SetAside
 from syncd.status import ConnectorStatus, Status
 
@@ -90,6 +93,7 @@ def everything(text: str) -> list[RenderableType]:
     """Every screen, with that text wherever something from outside is shown."""
     pulled = Pulled(1, 1, 1, 1, [SetAside(text, text)], ("code", text))
     aside = [AsideRow("survey", text, text, NOW)]
+    difference = Difference(Kind.UNKNOWN_HERE, text, "SIGNAL-1", text, whose=text)
     events = [Event(NOW, "rejected", text)]
     return [
         screens.signals([row(text), row(text, State.REJECTED, text)], 120),
@@ -98,10 +102,13 @@ def everything(text: str) -> list[RenderableType]:
         screens.closing(Figures({"survey": pulled}, 1, 1)),
         screens.status(NOW, Status([connector(state="stopped", error=("code", text))])),
         screens.checks([("survey", False, text)]),
+        screens.audit(Audit(differences=[difference]), None),
+        screens.audit(Audit(differences=[difference]), Applied(left=[(difference, text)])),
+        screens.rebuilt(Rebuilt(3, Counter({text: 2}), doubled=1)),
     ]
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(9))
 def test_a_hostile_text_is_shown_and_not_obeyed(number: int) -> None:
     """A record's title cannot clear the operator's screen, rename their window or colour our words."""
     output = shown(everything(NASTY)[number], 200)
@@ -132,3 +139,22 @@ def test_status_fits_eighty_columns() -> None:
 def test_a_table_of_signals_keeps_ids_whole_on_a_narrow_terminal() -> None:
     """What is copied into the next command, the external id, is not cut to fit."""
     assert "interviews:2026-09-16-alder" in shown(screens.signals([row("interviews:2026-09-16-alder")], 80))
+
+
+def test_an_audit_lists_fifty_differences_and_says_that_there_are_more() -> None:
+    """A workspace that was wiped does not flood the terminal: counts by kind, then the first ones with their plan."""
+    found = Audit(here=2000, there=1, moved=2)
+    found.differences = [Difference(Kind.MISSING, f"a:{n}", f"SIGNAL-{n}", "gone there") for n in range(1000)]
+    output = shown(screens.audit(found, None), 140)
+    assert "1 000" in output
+    assert "`syncd retry a:49` posts it again" in output
+    assert "a:50" not in output
+    assert "and 950 more" in output
+    assert "They agree." in shown(screens.audit(Audit(here=3, there=3), None))
+
+
+def test_a_rebuild_says_what_was_found_and_where_it_went() -> None:
+    """The lines of the table add up to the last of them."""
+    done = Rebuilt(16, Counter({"survey": 5, "support": 4}), remembered=1, accepted=1, known=2, doubled=2, nameless=1)
+    numbers = [int(line.split()[-1]) for line in shown(screens.rebuilt(done)).splitlines() if line[-1:].isdigit()]
+    assert sum(numbers[:-1]) == numbers[-1] == 16

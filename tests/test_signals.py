@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syncd import logs
 from syncd.connector import Checkpoint, Connector, Page, Source, Window
 from syncd.errors import RecordError
 from syncd.records import KINDS, Json, Link, RawRecord, Record
@@ -313,3 +314,58 @@ def test_a_read_only_body_is_written_too() -> None:
     """A connector may hand over any mapping, as the type says."""
     raw = RawRecord(id="1", body=MappingProxyType({"text": "a", "deep": MappingProxyType({"b": (1, 2)})}))
     assert body(compose(raw, SOURCE)) == {"text": "a", "deep": {"b": [1, 2]}}
+
+
+class TestSecrets:
+    """A secret of the configuration that stands in a record."""
+
+    SECRET = "sk-live-4711-abc"
+
+    @pytest.fixture(autouse=True)
+    def planted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(logs, "_concealed", logs._Concealed())
+        logs.conceal([self.SECRET, "postgres"])
+
+    def test_it_is_taken_out_wherever_it_stands(self) -> None:
+        """A vendor that writes our key into a link publishes it neither at Zentrik nor in the ledger."""
+        record = replace(
+            PLAIN,
+            text=f"See {self.SECRET}.",
+            title=f"Key {self.SECRET}",
+            url=f"https://vendor.example/1?api_key={self.SECRET}",
+            attributes={"deep": [{self.SECRET: self.SECRET, "rating": 3}]},
+            place=f"page {self.SECRET}",
+        )
+        signal = compose(record, SOURCE)
+        assert self.SECRET.encode() not in signal.body
+        assert body(signal)["text"] == "See ***."
+        assert body(signal)["sourceExternalData"] == {"deep": [{"***": "***", "rating": 3}]}
+        assert (signal.name, signal.place) == ("Key ***", "page ***")
+        assert signal.source_url == "https://vendor.example/1?api_key=***"
+        assert signal.fingerprint == hashlib.sha256(signal.body).digest()
+
+    def test_raw_bodies_are_no_exception(self) -> None:
+        """A body posted as it stands is posted as it stands, but for that."""
+        raw = compose(RawRecord(id="1", body={"text": f"a {self.SECRET}", "externalId": "x"}), SOURCE)
+        assert body(raw) == {"text": "a ***", "externalId": "x"}
+
+    @pytest.mark.parametrize(
+        "record",
+        [replace(PLAIN, id=SECRET), RawRecord(id=SECRET, body={}), RawRecord(id="1", body={"externalId": SECRET})],
+    )
+    def test_an_id_that_holds_it_is_refused(self, record: Record | RawRecord) -> None:
+        """An id is never made up: two records could become one. The operator reads what to do."""
+        with pytest.raises(RecordError, match="its id holds a secret of the configuration") as caught:
+            compose(record, SOURCE)
+        assert self.SECRET not in str(caught.value)
+
+    def test_a_word_is_no_secret_in_a_customers_mouth(self) -> None:
+        """The database's password `postgres` tears no hole into a ticket about PostgreSQL."""
+        assert body(compose(replace(PLAIN, text="postgres is slow"), SOURCE))["text"] == "postgres is slow"
+
+    def test_it_changes_no_other_body(self) -> None:
+        """Knowing secrets makes no record look changed."""
+        record = replace(PLAIN, text="Größe «ok» 🙂\n", attributes={"b": 1.0, "a": [True, None]})
+        before = compose(record, SOURCE)
+        logs.conceal(["another-secret-1"])
+        assert compose(record, SOURCE) == before

@@ -165,7 +165,7 @@ class TestFigures:
         page = [compose(record(number), origin("reviews")) for number in range(4)]
         seen = clock()
         await ledger.record_page(origin("reviews"), page, [SetAside("a.csv:2", "no text")], {}, run, clock())
-        one, other, _ = await ledger.exchange([], 3, run, clock())
+        one, other, _ = (await ledger.exchange([], 3, run, clock())).claimed
         answers = [Answer(one, Accepted("SIGNAL-1"), clock()), Answer(other, Refused("422"), clock())]
         await ledger.exchange(answers, 0, run, clock())
         clock.move(90)
@@ -208,6 +208,7 @@ class TestJson:
                     "error": None,
                     "signals": counted,
                     "skipped": 0,
+                    "overdue": 0,
                     "lagSeconds": 4.0,
                 },
                 "tickets": {
@@ -219,6 +220,7 @@ class TestJson:
                     "error": {"code": "unreachable", "message": "no route"},
                     "signals": counted,
                     "skipped": 0,
+                    "overdue": 0,
                     "lagSeconds": 2.0,
                 },
                 "late": {
@@ -230,6 +232,7 @@ class TestJson:
                     "error": None,
                     "signals": counted | {"queued": 0},
                     "skipped": 0,
+                    "overdue": 0,
                     "lagSeconds": None,
                 },
             },

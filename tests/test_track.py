@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -17,13 +18,14 @@ from syncd.errors import KeyRefused
 from syncd.fates import Accepted
 from syncd.ledger import Answer, Ledger, State, report
 from syncd.pacing import LookSchedule
+from syncd.rerun import rerun_failed
 from syncd.sandbox import Faults, Sandbox
 from syncd.sandbox.bodies import creation
 from syncd.sandbox.books import Order
 from syncd.signals import Signal
 from syncd.track import track
 from syncd.zentrik import Troubled, Zentrik
-from tests.conftest import Clock, at, rows, signal, source
+from tests.conftest import Clock, at, longest, rows, signal, source
 
 ORDERS: tuple[Order, ...] = ("newest_first", "oldest_first", "creation", "shuffled")
 TAKES = timedelta(seconds=5)
@@ -61,7 +63,7 @@ async def accepted(
     await ledger.record_page(origin, page, [], {}, run, clock())
     await ledger.finish_pull(origin, run, None, clock())
     answers = []
-    for taken in await ledger.exchange([], len(page), run, clock()):
+    for taken in (await ledger.exchange([], len(page), run, clock())).claimed:
         told = sandbox.books.create(json.loads(taken.body))
         verdict = Accepted(told["publicId"], told["jobId"])
         answers.append(Answer(taken, verdict, clock(), looks.first_look(clock())))
@@ -77,6 +79,21 @@ async def states(ledger: Ledger) -> dict[State, int]:
     return dict(Counter(row.state for row in await rows(ledger)))
 
 
+async def queued_and_accepted(ledger: Ledger, clock: Clock) -> int:
+    """A run one of whose signals Zentrik answered with SIGNAL-1 and job-1."""
+    run = await ledger.start_run("test", clock())
+    await ledger.start_pull(source(), run, clock())
+    await ledger.record_page(source(), some(1), [], {}, run, clock())
+    [taken] = (await ledger.exchange([], 1, run, clock())).claimed
+    await ledger.exchange([Answer(taken, Accepted("SIGNAL-1", "job-1"), clock(), clock())], 0, run, clock())
+    return run
+
+
+def json_of(shown: Any) -> httpx.Response:
+    """The answer that shows that; a list is asked for by its limit."""
+    return httpx.Response(200, json=shown)
+
+
 async def follow(ledger: Ledger, zentrik: Zentrik, looks: LookSchedule, run: int, clock: Clock) -> int:
     """Rounds as the daemon makes them, at least a second apart, until every outcome is known; how many it took."""
     second = timedelta(seconds=1)
@@ -86,7 +103,7 @@ async def follow(ledger: Ledger, zentrik: Zentrik, looks: LookSchedule, run: int
             return number
         clock.now = max(due, clock() + second)
         horizon = max(second, (looks.learned or timedelta(0)) / 4)
-        await track(ledger, zentrik, looks, run, clock, horizon=horizon)
+        await track(ledger, zentrik, looks, run, clock, longest, horizon=horizon)
     raise AssertionError("not settled after 200 rounds")
 
 
@@ -134,7 +151,7 @@ class TestCalls:
             for second in range(10):
                 run = await accepted(ledger, sandbox, clock, looks, some(100, second * 100))
                 clock.move(1)
-                await track(ledger, zentrik, looks, run, clock, horizon=timedelta(seconds=1))
+                await track(ledger, zentrik, looks, run, clock, longest, horizon=timedelta(seconds=1))
             await follow(ledger, zentrik, looks, run, clock)
             assert zentrik.calls.reads <= most
         assert await states(ledger) == {State.PROCESSED: 1000}
@@ -145,7 +162,7 @@ class TestCalls:
         run = await accepted(ledger, sandbox, clock, looks, some(2))
         clock.move(60)
         async with at(sandbox, clock) as zentrik:
-            assert (await track(ledger, zentrik, looks, run, clock)).processed == 2
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).processed == 2
         assert (sandbox.calls.count("GET", "/signals"), sandbox.calls.count("GET", "/signals/:publicId")) == (0, 2)
 
     @pytest.mark.parametrize("order", ORDERS)
@@ -160,7 +177,7 @@ class TestCalls:
         clock.move(60)
         others(sandbox, 2500)
         async with at(sandbox, clock) as zentrik:
-            assert (await track(ledger, zentrik, looks, run, clock)).processed == 20
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).processed == 20
             assert zentrik.calls.reads <= 22
 
     async def test_one_that_is_stuck_does_not_keep_the_others_waiting(
@@ -172,9 +189,9 @@ class TestCalls:
         sandbox.books._processing_takes = TAKES
         run = await accepted(ledger, sandbox, clock, looks, some(300, 1))
         async with at(sandbox, clock) as zentrik:
-            while (await ledger.ask(report.run_counts, run))[State.PROCESSED] < 300:
+            while (await ledger.ask(report.run_counts, run)).signals[State.PROCESSED] < 300:
                 assert clock() < Clock()() + timedelta(seconds=15)
-                await track(ledger, zentrik, looks, run, clock, horizon=timedelta(seconds=1))
+                await track(ledger, zentrik, looks, run, clock, longest, horizon=timedelta(seconds=1))
                 clock.move(1)
 
     async def test_outcomes_seen_by_the_way_are_kept(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
@@ -185,7 +202,7 @@ class TestCalls:
         await accepted(ledger, sandbox, clock, looks, some(40, 40))
         clock.move(1)
         async with at(sandbox, clock) as zentrik:
-            tracked = await track(ledger, zentrik, looks, run, clock)
+            tracked = await track(ledger, zentrik, looks, run, clock, longest)
             assert (tracked.asked, tracked.processed, zentrik.calls.reads) == (40, 80, 1)
 
     async def test_nothing_due_asks_nothing(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
@@ -193,9 +210,9 @@ class TestCalls:
         sandbox = workspace(clock)
         run = await accepted(ledger, sandbox, clock, looks, some(50))
         async with at(sandbox, clock) as zentrik:
-            assert (await track(ledger, zentrik, looks, run, clock)).asked == 0
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).asked == 0
             assert zentrik.calls.reads == 0
-            assert (await track(ledger, zentrik, looks, run, clock, horizon=looks.first)).asked == 50
+            assert (await track(ledger, zentrik, looks, run, clock, longest, horizon=looks.first)).asked == 50
 
     async def test_a_round_is_bounded_and_the_next_goes_on(
         self, ledger: Ledger, clock: Clock, looks: LookSchedule, monkeypatch: pytest.MonkeyPatch
@@ -206,7 +223,7 @@ class TestCalls:
         run = await accepted(ledger, sandbox, clock, looks, some(100))
         clock.move(60)
         async with at(sandbox, clock) as zentrik:
-            settled = [(await track(ledger, zentrik, looks, run, clock)).settled for _ in range(4)]
+            settled = [(await track(ledger, zentrik, looks, run, clock, longest)).settled for _ in range(4)]
         assert settled == [40, 40, 20, 0]
 
     async def test_a_list_that_says_nothing_of_its_length_is_enough(
@@ -225,7 +242,7 @@ class TestCalls:
 
         wire = httpx.MockTransport(answer)
         async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=wire) as zentrik:
-            assert (await track(ledger, zentrik, looks, run, clock)).processed == 250
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).processed == 250
             assert zentrik.calls.reads <= 6
 
 
@@ -237,7 +254,7 @@ class TestOutcomes:
         started = clock()
         clock.move(60)
         async with at(sandbox, clock) as zentrik:
-            tracked = await track(ledger, zentrik, looks, run, clock)
+            tracked = await track(ledger, zentrik, looks, run, clock, longest)
         assert (tracked.asked, tracked.processed, tracked.failed, tracked.settled) == (5, 5, 0, 5)
         for row in await rows(ledger):
             remote = sandbox.books.get(str(row.public_id))
@@ -256,7 +273,7 @@ class TestOutcomes:
         run = await accepted(ledger, sandbox, clock, looks, page)
         clock.move(60)
         async with at(sandbox, clock) as zentrik:
-            tracked = await track(ledger, zentrik, looks, run, clock)
+            tracked = await track(ledger, zentrik, looks, run, clock, longest)
         assert (tracked.processed, tracked.failed) == (count - 1, 1)
         failed, *_ = await rows(ledger)
         assert failed.state is State.FAILED
@@ -272,10 +289,67 @@ class TestOutcomes:
         clock.move(60)
         sandbox.books.delete(str((await rows(ledger))[0].public_id))
         async with at(sandbox, clock) as zentrik:
-            tracked = await track(ledger, zentrik, looks, run, clock)
-        assert (tracked.processed, tracked.failed) == (count - 1, 1)
+            tracked = await track(ledger, zentrik, looks, run, clock, longest)
+        assert (tracked.processed, tracked.failed, tracked.deleted) == (count - 1, 0, 1)
         gone, *_ = await rows(ledger)
-        assert (gone.state, gone.last_error) == (State.FAILED, "Zentrik no longer has this signal (404)")
+        assert (gone.state, gone.due_at) == (State.DELETED, None)
+        assert "somebody deleted it" in str(gone.last_error)
+
+    async def test_one_not_shown_yet_is_not_called_deleted(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule
+    ) -> None:
+        """A 404 of a signal created a moment ago may be news that has not spread yet: it is asked for again."""
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(1))
+        [row] = await rows(ledger)
+        sandbox.books.delete(str(row.public_id))
+        async with at(sandbox, clock) as zentrik:
+            clock.move(20)
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).deleted == 0
+            assert await states(ledger) == {State.PROCESSING: 1}
+            clock.move(20)
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).deleted == 1
+
+    async def test_one_that_takes_too_long_is_told_of_and_asked_about_for_ever(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule
+    ) -> None:
+        """Overdue is not failed: a signal that takes two days is asked about ever less often, and found."""
+        sandbox = workspace(clock, takes=timedelta(days=2))
+        run = await accepted(ledger, sandbox, clock, looks, some(1))
+        overdue, calls = 0, 0
+        async with at(sandbox, clock) as zentrik:
+            while await states(ledger) == {State.PROCESSING: 1}:
+                tracked = await track(ledger, zentrik, looks, run, clock, longest)
+                overdue, calls = overdue + tracked.overdue, calls + 1
+                clock.now = (await rows(ledger))[0].due_at or clock.now
+        assert await states(ledger) == {State.PROCESSED: 1}
+        assert overdue > 40
+        assert calls < 100
+
+    async def test_old_news_of_a_failure_is_not_believed(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule
+    ) -> None:
+        """A Zentrik that still shows the failure before the one being run again does not use the budget up."""
+        shown: dict[str, Any] = {"publicId": "SIGNAL-1", "status": "failed"}
+        old = {"lastJobId": "job-1", "lastError": "The model was busy.", "failedAt": "2026-11-02T09:00:01Z"}
+        shown["processing"] = old
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            return httpx.Response(201, json={"jobId": "job-2"}) if request.method == "POST" else json_of(shown)
+
+        run = await queued_and_accepted(ledger, clock)
+        async with Zentrik(
+            "http://zentrik.test/api", "k", clock=clock, transport=httpx.MockTransport(answer)
+        ) as zentrik:
+            clock.move(10)
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).failed == 1
+            clock.move(10)
+            assert await rerun_failed(ledger, zentrik, run, clock) is None
+            clock.move(10)
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).failed == 0
+            shown["processing"] = old | {"lastJobId": "job-2"}
+            clock.move(60)
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).failed == 1
 
     async def test_deletions_between_two_pages_hide_nothing(
         self, ledger: Ledger, clock: Clock, looks: LookSchedule
@@ -292,7 +366,7 @@ class TestOutcomes:
                     sandbox.books.delete(f"SIGNAL-{number}")
 
         async with at(sandbox, clock, delete_some) as zentrik:
-            assert (await track(ledger, zentrik, looks, run, clock)).processed == 150
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).processed == 150
 
     async def test_one_still_being_processed_is_looked_at_again_later(
         self, ledger: Ledger, clock: Clock, looks: LookSchedule
@@ -306,7 +380,7 @@ class TestOutcomes:
                 assert row.due_at is not None
                 waits.append((row.due_at - clock()).total_seconds())
                 clock.now = row.due_at
-                await track(ledger, zentrik, looks, run, clock)
+                await track(ledger, zentrik, looks, run, clock, longest)
         assert waits[1:] == sorted(waits[1:])
         assert max(waits) == 300
         assert len(waits) < 30
@@ -319,7 +393,7 @@ class TestOutcomes:
         run = await accepted(ledger, sandbox, clock, looks, some(3, 10), "tickets")
         clock.move(60)
         async with at(sandbox, clock) as zentrik:
-            assert (await track(ledger, zentrik, looks, run, clock, only=["tickets"])).processed == 3
+            assert (await track(ledger, zentrik, looks, run, clock, longest, only=["tickets"])).processed == 3
         assert [row.state for row in await rows(ledger)] == [State.PROCESSING] * 3 + [State.PROCESSED] * 3
 
     async def test_the_schedule_learns_how_long_zentrik_takes(
@@ -331,7 +405,7 @@ class TestOutcomes:
         assert looks.first_look(clock()) == clock() + timedelta(seconds=2)
         clock.move(60)
         async with at(sandbox, clock) as zentrik:
-            await track(ledger, zentrik, looks, run, clock)
+            await track(ledger, zentrik, looks, run, clock, longest)
             assert looks.learned == timedelta(seconds=40)
             run = await accepted(ledger, sandbox, clock, looks, some(10, 100))
             before = zentrik.calls.reads
@@ -355,12 +429,12 @@ class TestTrouble:
         before = await rows(ledger)
         sandbox.faults = Faults.model_validate({"next_reads": [mishap], "retry_after_seconds": 30})
         async with at(sandbox, clock) as zentrik:
-            tracked = await track(ledger, zentrik, looks, run, clock)
+            tracked = await track(ledger, zentrik, looks, run, clock, longest)
             assert (tracked.settled, zentrik.calls.reads) == (0, 1)
             assert tracked.trouble is not None
             assert tracked.trouble.after == (None if after is None else timedelta(seconds=after))
             assert await rows(ledger) == before
-            assert (await track(ledger, zentrik, looks, run, clock)).processed == count
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).processed == count
 
     async def test_what_was_seen_before_the_trouble_is_kept(
         self, ledger: Ledger, clock: Clock, looks: LookSchedule
@@ -375,12 +449,12 @@ class TestTrouble:
                 sandbox.faults = Faults(next_reads=("429",), retry_after_seconds=7)
 
         async with at(sandbox, clock, overload) as zentrik:
-            tracked = await track(ledger, zentrik, looks, run, clock)
+            tracked = await track(ledger, zentrik, looks, run, clock, longest)
             assert tracked.trouble == Troubled("429: too many requests", timedelta(seconds=7))
             assert tracked.processed >= 100
             left = 250 - tracked.processed
             assert len(await ledger.awaited(1000, clock())) == left > 0
-            assert (await track(ledger, zentrik, looks, run, clock)).processed == left
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).processed == left
 
     async def test_no_answer_in_time_is_trouble(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
         """A read that hangs does not hold the round for ever."""
@@ -393,7 +467,7 @@ class TestTrouble:
 
         wire = httpx.MockTransport(hang)
         async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=wire) as zentrik:
-            tracked = await track(ledger, zentrik, looks, run, clock)
+            tracked = await track(ledger, zentrik, looks, run, clock, longest)
         assert tracked.trouble == Troubled("no answer in time")
 
     async def test_the_cause_of_a_break_is_told(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
@@ -406,7 +480,7 @@ class TestTrouble:
 
         wire = httpx.MockTransport(broken)
         async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=wire) as zentrik:
-            tracked = await track(ledger, zentrik, looks, run, clock)
+            tracked = await track(ledger, zentrik, looks, run, clock, longest)
         assert tracked.trouble == Troubled("the connection broke off (ReadError)")
 
     @pytest.mark.parametrize("count", [2, 50], ids=["by name", "in pages"])
@@ -419,10 +493,10 @@ class TestTrouble:
         clock.move(60)
         async with at(sandbox, clock, key="revoked") as zentrik:
             with pytest.raises(KeyRefused, match="ZENTRIK_API_KEY"):
-                await track(ledger, zentrik, looks, run, clock)
+                await track(ledger, zentrik, looks, run, clock, longest)
         assert await states(ledger) == {State.PROCESSING: count}
         async with at(sandbox, clock) as zentrik:
-            assert (await track(ledger, zentrik, looks, run, clock)).processed == count
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).processed == count
 
     async def test_hostile_words_are_kept_readable(self, ledger: Ledger, clock: Clock, looks: LookSchedule) -> None:
         """A reason that no database can keep as it is (NUL, half a character) does not stop the engine."""
@@ -435,7 +509,7 @@ class TestTrouble:
 
         wire = httpx.MockTransport(answer)
         async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=wire) as zentrik:
-            assert (await track(ledger, zentrik, looks, run, clock)).failed == 1
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).failed == 1
         assert (await rows(ledger))[0].last_error == "Broken ? here."
 
     async def test_an_answer_that_comes_too_late_changes_nothing(
@@ -446,5 +520,5 @@ class TestTrouble:
         run = await accepted(ledger, sandbox, clock, looks, some(20))
         clock.move(60)
         async with at(sandbox, clock) as zentrik:
-            await asyncio.gather(*(track(ledger, zentrik, looks, run, clock) for _ in range(2)))
+            await asyncio.gather(*(track(ledger, zentrik, looks, run, clock, longest) for _ in range(2)))
         assert await states(ledger) == {State.PROCESSED: 20}

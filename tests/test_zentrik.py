@@ -112,6 +112,9 @@ def shown(**changes: object) -> dict[str, object]:
     }
 
 
+NOTHING_TAKEN = "Zentrik takes no record at all ({}); check the account, api_base and any proxy"
+
+
 class TestVerdict:
     @pytest.mark.parametrize(
         ("status", "headers", "content", "expected"),
@@ -131,11 +134,7 @@ class TestVerdict:
             (204, {}, b"", Unknown("204 without a publicId")),
             (299, {}, b"", Unknown("299 without a publicId")),
             (400, {}, b'{"error": "bad_request", "message": "no text"}', Refused("400: no text")),
-            (402, {}, b"", Refused("HTTP 402")),
-            (405, {}, b"", Refused("HTTP 405")),
-            (410, {}, b"gone\n\tfor good", Refused("410: gone for good")),
             (413, {}, PAGE, Refused("HTTP 413")),
-            (415, {}, b'{"detail": "JSON only"}', Refused("415: JSON only")),
             (422, {}, b'{"errors": [{"path": "text"}]}', Refused('422: [{"path": "text"}]')),
             (422, {}, b'{"message": null, "error": "unknown product"}', Refused("422: unknown product")),
             (422, {}, b"\xff\xfe", Refused("422: \ufffd\ufffd")),
@@ -148,10 +147,15 @@ class TestVerdict:
             (429, {"Retry-After": "3600"}, b"", Later("HTTP 429", seconds(3600), parks=True)),
             (429, {"Retry-After": "soon"}, b"", Later("HTTP 429", parks=True)),
             (429, {"Retry-After": IN_90_SECONDS}, b"", Later("HTTP 429", seconds(90), parks=True)),
+            *(
+                (status, {}, b'{"detail": "no plan"}', Blocked(NOTHING_TAKEN.format(f"{status}: no plan")))
+                for status in (402, 405, 407, 410, 415, 426)
+            ),
             (409, {}, b'{"message": "duplicate externalId"}', Unknown("409: duplicate externalId")),
             (500, {}, b"", Unknown("HTTP 500")),
-            (502, {}, PAGE, Unknown("HTTP 502")),
-            (504, {"Retry-After": "5"}, b"", Unknown("HTTP 504", seconds(5))),
+            (502, {}, PAGE, Unknown("HTTP 502", may_arrive=True)),
+            (504, {"Retry-After": "5"}, b"", Unknown("HTTP 504", seconds(5), may_arrive=True)),
+            (524, {}, PAGE, Unknown("HTTP 524", may_arrive=True)),
             (503, {}, b"", Unknown("HTTP 503", parks=True)),
             (503, {"Retry-After": "60"}, b"", Unknown("HTTP 503", seconds(60), parks=True)),
             (599, {}, b"", Unknown("HTTP 599")),
@@ -418,11 +422,14 @@ class TestList:
             ({"X-Has-More": "true"}, 20, 0, (None, True)),
             ({"X-Has-More": "false"}, 100, 0, (None, False)),
             ({}, 100, 0, (None, True)),
-            ({}, 99, 0, (None, False)),
+            ({}, 50, 0, (None, True)),
             ({}, 0, 100, (None, False)),
             ({"X-Total-Count": "0", "X-Has-More": "false"}, 0, 0, (0, False)),
             ({"X-Total-Count": "many", "X-Has-More": "maybe"}, 100, 0, (None, True)),
-            ({"X-Total-Count": "-1"}, 10, 0, (None, False)),
+            ({"X-Total-Count": "-1"}, 10, 0, (None, True)),
+            ({"X-Total-Count": "20"}, 100, 0, (20, True)),
+            ({"X-Total-Count": "20"}, 0, 100, (20, False)),
+            ({"X-Total-Count": "20", "X-Has-More": "false"}, 100, 0, (20, False)),
             ({"X-Total-Count": "9" * 5000}, 100, 0, (None, True)),
         ],
     )
@@ -525,6 +532,48 @@ class TestProcess:
         """`syncd retry` says of each failed signal what came of it."""
         api.post(f"{SIGNALS}/S/process").mock(side_effect=[answer])
         assert await zentrik.process("S") == expected
+
+
+class TestDelete:
+    @pytest.mark.parametrize(
+        ("response", "expected"),
+        [
+            (httpx.Response(200, json={"message": "Deleted"}), Gone()),
+            (httpx.Response(204), Gone()),
+            (httpx.Response(404, json={"message": "no such signal"}), Gone()),
+            (httpx.Response(409, json={"message": "it is being processed"}), Refused("409: it is being processed")),
+            (httpx.Response(429, headers={"Retry-After": "7"}), Troubled("too many requests", seconds(7))),
+            (httpx.Response(500), Troubled("HTTP 500")),
+        ],
+    )
+    async def test_a_signal_is_gone_or_the_reason_told(
+        self, api: respx.Router, zentrik: Zentrik, response: httpx.Response, expected: object
+    ) -> None:
+        """Deleted now or long ago is the same; anything else says why it is still there."""
+        route = api.delete(f"{SIGNALS}/SIGNAL-43").mock(return_value=response)
+        assert await zentrik.delete("SIGNAL-43") == expected
+        assert route.called
+
+    @pytest.mark.parametrize("status", [401, 403])
+    async def test_a_missing_scope_is_named_and_stops_nothing_else(
+        self, api: respx.Router, zentrik: Zentrik, status: int
+    ) -> None:
+        """Few keys may delete: that is no reason to take the key for refused altogether."""
+        api.delete(f"{SIGNALS}/S").respond(status, json={"message": "no"})
+        answer = await zentrik.delete("S")
+        assert isinstance(answer, Blocked)
+        assert "signals:delete" in answer.reason
+
+    @pytest.mark.parametrize("status", [301, 404, 502])
+    async def test_a_web_page_deletes_nothing(self, api: respx.Router, zentrik: Zentrik, status: int) -> None:
+        """An answer that is not the API's leaves it open whether anything was deleted."""
+        api.delete(f"{SIGNALS}/S").respond(status, html=PAGE.decode())
+        assert isinstance(await zentrik.delete("S"), Troubled)
+
+    async def test_no_answer_is_trouble(self, api: respx.Router, zentrik: Zentrik) -> None:
+        """A broken connection is told, and the call can be made again."""
+        api.delete(f"{SIGNALS}/S").mock(side_effect=httpx.ReadError("reset"))
+        assert isinstance(await zentrik.delete("S"), Troubled)
 
 
 class TestReady:

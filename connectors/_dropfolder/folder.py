@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -14,6 +16,10 @@ from syncd.connector import SourceError
 ITEM_SUFFIXES = (".json", ".jsonl")
 SUFFIXES = (".csv", ".tsv", *ITEM_SUFFIXES)
 ARCHIVE = ".archive"
+LEADS_OUT = "it is a link that leads out of the folder; put the file itself there"
+
+_TO_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe put in a file's place would be waited for
+_TO_WALK = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class FolderMissing(SourceError):
@@ -33,11 +39,15 @@ def why(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DropFile:
-    """A file as it was when the folder was looked into. It is read up to that size and no further."""
+    """A file as it was when the folder was looked into. It is read up to that size and no further.
+
+    `within` is the folder that it must not lead out of; None where the operator named the file itself.
+    """
 
     path: Path
     size: int
     mtime_ns: int
+    within: Path | None = None
 
     @property
     def name(self) -> str:
@@ -56,19 +66,41 @@ class DropFile:
     def modified(self) -> datetime:
         return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=self.mtime_ns // 1000)
 
+    def open(self) -> io.FileIO:
+        """Open it to be read. Raises `UnreadableFile` when it has become a link that leads out of the folder, or
+        something else than a file; and `OSError`."""
+        descriptor = _open_within(self.within, self.path) if self.within else os.open(self.path, _TO_READ)
+        file = io.FileIO(descriptor)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            file.close()
+            raise UnreadableFile("it is no longer a file")
+        return file
+
     def is_unchanged(self) -> bool:
-        """Whether it still is the file that was seen."""
+        """Whether it still is the file that was seen, and no link: what a link stands for is not ours to put away."""
         try:
-            now = self.path.stat()
+            now = self.path.lstat()
         except FileNotFoundError:
             return False
-        return (now.st_size, now.st_mtime_ns) == (self.size, self.mtime_ns)
+        return stat.S_ISREG(now.st_mode) and (now.st_size, now.st_mtime_ns) == (self.size, self.mtime_ns)
 
     def archive(self) -> None:
-        """Move it to the hidden folder beside it, under a name that is still free there."""
+        """Move it to the hidden folder beside it, under a name that is still free there. Raises `OSError`, also when
+        that folder is a link."""
         folder = self.path.parent / ARCHIVE
         folder.mkdir(exist_ok=True)
-        self.path.rename(next(place for place in _places(folder, self.path) if not place.exists()))
+        try:
+            archive = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError as error:
+            if folder.is_symlink():
+                raise OSError(error.errno, f"{ARCHIVE} is a link; put a folder in its place") from error
+            raise
+        try:
+            taken = {entry.name for entry in os.scandir(archive)}
+            free = next(name for name in _names(self.path) if name not in taken)
+            os.rename(self.path, free, dst_dir_fd=archive)
+        finally:
+            os.close(archive)
 
     def delete(self) -> None:
         """Remove it."""
@@ -106,9 +138,9 @@ def look(path: Path) -> Listing:
         try:
             status = place.stat()
             if within is not None and not place.resolve().is_relative_to(within):
-                unreadable[printable(name)] = "it is a link that leads out of the folder; put the file itself there"
+                unreadable[printable(name)] = LEADS_OUT
             elif stat.S_ISREG(status.st_mode) and status.st_size > 0:
-                files.append(DropFile(place, status.st_size, status.st_mtime_ns))
+                files.append(DropFile(place, status.st_size, status.st_mtime_ns, within))
         except FileNotFoundError:
             continue  # taken away since the folder was listed
         except (OSError, RuntimeError) as error:
@@ -125,9 +157,34 @@ def _is_wanted(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
-def _places(folder: Path, path: Path) -> Iterator[Path]:
-    yield folder / path.name
+def _open_within(folder: Path, path: Path) -> int:
+    """Open what a path leads to, following links, but not out of the folder.
+
+    The way is worked out first and then walked step by step, where a link is no longer expected: one that is swapped
+    in meanwhile leads nowhere.
+    """
+    real = path.resolve(strict=True)
+    if not real.is_relative_to(folder):
+        raise UnreadableFile(LEADS_OUT)
+    *above, name = real.relative_to(folder).parts
+    at = os.open(folder, _TO_WALK)
+    try:
+        for step in above:
+            below = os.open(step, _TO_WALK, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.open(name, _TO_READ | os.O_NOFOLLOW, dir_fd=at)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise UnreadableFile("it was replaced by a link while it was being opened") from error
+        raise
+    finally:
+        os.close(at)
+
+
+def _names(path: Path) -> Iterator[str]:
+    yield path.name
     number = 2
     while True:
-        yield folder / f"{path.stem}-{number}{path.suffix}"
+        yield f"{path.stem}-{number}{path.suffix}"
         number += 1

@@ -83,7 +83,7 @@ class Sweep:
 
     def _full_pages(self, file: DropFile, memory: Memory, batch: Batch) -> Iterator[Page]:
         """Read one file into the batch, and yield it whenever it is full."""
-        with file.path.open("rb", buffering=0) as content:
+        with file.open() as content:
             before = memory.recognise(file, content)
             if before is not None and before.is_whole:
                 memory.remember(file.name, before.seen.model_copy(update={"mtime_ns": file.mtime_ns}), before)

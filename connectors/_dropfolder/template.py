@@ -10,20 +10,21 @@ from typing import Annotated, Any, TypeAlias
 
 import jinja2
 from jinja2 import meta, nodes
-from jinja2.sandbox import SandboxedEnvironment
 from pydantic import AfterValidator
 
+from connectors._dropfolder.sandbox import Sandbox
 from connectors._dropfolder.table import Columns
 from syncd.connector import RecordError
 
 Cells: TypeAlias = Sequence[str]
 
-_JINJA = SandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)
+_JINJA = Sandbox()
 _RENDERING = (
     jinja2.TemplateError,
     ArithmeticError,
     AttributeError,
     LookupError,
+    MemoryError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -144,6 +145,8 @@ def _analysed(source: str) -> tuple[tuple[str, ...], str | None]:
         _JINJA.from_string(source)
     except jinja2.TemplateError as error:
         raise ValueError(f"it is not a Jinja template: {error}") from error
+    if tree.find(nodes.Macro) or tree.find(nodes.CallBlock):
+        raise ValueError("it may not define macros; a setting is about one row")
     unknown = sorted(meta.find_undeclared_variables(tree) - _JINJA.globals.keys() - {"row"})
     if unknown:
         raise ValueError(f"it knows `row` and nothing else; write row.{unknown[0]} for the column {unknown[0]!r}")

@@ -1,10 +1,28 @@
 """The ledger: every signal ever seen, where it stands, and where each connector's reading stands.
 
-`tables` names the states, `database` opens and migrates, `ledger` is every write, `report` every read for people.
+`tables` names the states, `database` opens and migrates, `presence` shows which runs are alive. `ledger` is every
+write; what it does stands in `pages` (reading), `posts` (posting), `outcomes` (following), `matching` (comparing with
+Zentrik) and `events` (the history). `report` is every read for people.
 """
 
 from syncd.ledger.database import Database
-from syncd.ledger.ledger import Answer, Claimed, Ledger, Look, PageTally, Sighting, Waiting
+from syncd.ledger.ledger import Leases, Ledger
+from syncd.ledger.outcomes import Look, Waiting
+from syncd.ledger.pages import PageTally
+from syncd.ledger.posts import Answer, Claimed, Exchanged, Lost, Sighting
 from syncd.ledger.tables import State
 
-__all__ = ["Answer", "Claimed", "Database", "Ledger", "Look", "PageTally", "Sighting", "State", "Waiting"]
+__all__ = [
+    "Answer",
+    "Claimed",
+    "Database",
+    "Exchanged",
+    "Leases",
+    "Ledger",
+    "Look",
+    "Lost",
+    "PageTally",
+    "Sighting",
+    "State",
+    "Waiting",
+]

@@ -17,12 +17,15 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from syncd.errors import LedgerError, LedgerUnusable
 from syncd.ledger.presence import FilePresence, Presence, SessionPresence
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The newest migration this code knows; a test holds it to the folder."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATING = 0x73796E63  # the advisory lock that PostgreSQL sessions migrate under, one after the other
 _BUSY_SECONDS = 30
+_IDLE_SECONDS = 15
+"""A session that does nothing for so long in the middle of a transaction is that of a frozen process: the server ends
+it, and frees the rows that others wait for."""
 
 
 class Database:
@@ -105,7 +108,9 @@ class Database:
     def _engine_options(self) -> dict[str, Any]:
         if self._is_sqlite:
             return {"connect_args": {"timeout": _BUSY_SECONDS, "check_same_thread": False}}
-        return {"pool_pre_ping": True}
+        waits = {"lock_timeout": _BUSY_SECONDS, "idle_in_transaction_session_timeout": _IDLE_SECONDS}
+        options = " ".join(f"-c {name}={seconds}s" for name, seconds in waits.items())
+        return {"pool_pre_ping": True, "connect_args": {"options": options}}
 
     def _create_private_file(self) -> None:
         path = Path(self._url.database or "")

@@ -7,6 +7,7 @@ dead, whatever the row says: its work can be taken over at once, with no lease t
 from __future__ import annotations
 
 import os
+import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
@@ -19,6 +20,7 @@ try:
 except ImportError as missing:  # pragma: no cover - Windows
     raise LedgerUnusable("syncd runs on Linux and macOS: it needs their file locks") from missing
 
+_MOMENT = 2  # seconds
 _SPACE = 0x73796E63  # «sync»: keeps our advisory locks apart from those of other users of the database
 
 
@@ -32,6 +34,10 @@ class Presence(ABC):
     @abstractmethod
     def is_alive(self, run: int) -> bool:
         """Whether some process holds this run's lock."""
+
+    @abstractmethod
+    def alive(self) -> set[int]:
+        """The runs whose locks are held, ours among them, and those of runs that no ledger knows any more."""
 
     @abstractmethod
     def release(self) -> None:
@@ -50,7 +56,13 @@ class FilePresence(Presence):
         path = self._path(run)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise LedgerError(
+                f"ledger {self._database}: a syncd that was started when another ledger stood here is still running "
+                f"(run {run}). Stop it first: its books are gone."
+            ) from error
         except OSError as error:
             raise LedgerError(
                 f"ledger {path}: cannot be locked: {error.strerror}. The folder must be on a disk of this machine, "
@@ -60,20 +72,14 @@ class FilePresence(Presence):
 
     def is_alive(self, run: int) -> bool:
         """Try the lock, shared, so that two who look at once both see; the file of a dead run is cleared away."""
-        path = self._path(run)
-        try:
-            descriptor = os.open(path, os.O_RDWR)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        else:
-            path.unlink(missing_ok=True)
-            return False
-        finally:
-            os.close(descriptor)
+        return _is_locked(self._path(run), clear_away=True)
+
+    def alive(self) -> set[int]:
+        """Try every lock; nothing is cleared away, for a run that is just beginning has its file before its lock."""
+        prefix = f"{self._database.name}-run-"
+        beside = (path for path in self._database.parent.iterdir() if path.name.startswith(prefix))
+        numbers = [(path.name.removeprefix(prefix), path) for path in beside]
+        return {int(number) for number, path in numbers if number.isdecimal() and _is_locked(path)}
 
     def release(self) -> None:
         """Unlock and clear away the files."""
@@ -84,6 +90,37 @@ class FilePresence(Presence):
 
     def _path(self, run: int) -> Path:
         return self._database.with_name(f"{self._database.name}-run-{run}")
+
+
+def _lock(descriptor: int) -> None:
+    """Waits a moment for those who only look whether it is locked. Raises `BlockingIOError` when it stays so."""
+    patient_until = time.monotonic() + _MOMENT
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > patient_until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _is_locked(path: Path, *, clear_away: bool = False) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        if clear_away:
+            path.unlink(missing_ok=True)
+        return False
+    finally:
+        os.close(descriptor)
 
 
 class SessionPresence(Presence):
@@ -106,6 +143,16 @@ class SessionPresence(Presence):
             if free:
                 connection.execute(sa.select(sa.func.pg_advisory_unlock_shared(_SPACE, run)))
             return not free
+
+    def alive(self) -> set[int]:
+        """Look through the database's own list of locks."""
+        held = sa.text(
+            "SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock' AND "
+            "objsubid = 2 AND classid = :space AND database = (SELECT oid FROM pg_database WHERE datname = "
+            "current_database())"
+        )
+        with self._engine.connect() as connection:
+            return set(connection.scalars(held, {"space": _SPACE}))
 
     def release(self) -> None:
         """End the connection, and the lock with it."""

@@ -13,6 +13,8 @@ from syncd.ledger.tables import State, bodies, connectors, events, runs, set_asi
 from syncd.records import Checkpoint, Json
 
 _IN_BATCHES = {"yield_per": 500}
+HALTED = sa.select(connectors.c.name).where(connectors.c.halted_at.is_not(None))
+"""The names of the connectors that nothing is posted of: Zentrik refused too many of their records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,28 +131,86 @@ def counts(db: sa.Connection) -> dict[str, dict[State, int]]:
     return by_connector
 
 
-def run_counts(db: sa.Connection, run: int) -> dict[State, int]:
-    """How many of the signals a run touched stand in each state; every state is there."""
-    found: dict[str, int] = {
-        row.state: row.number
-        for row in db.execute(
-            sa.select(signals.c.state, sa.func.count().label("number"))
-            .where(signals.c.run_id == run)
-            .group_by(signals.c.state)
+AT_ZENTRIK = (State.PROCESSING, State.PROCESSED, State.FAILED, State.DELETED)
+"""The states of a signal that Zentrik accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """The signals a run touched: how many stand in each state (every one is there), how many of them it had queued
+    itself, and of those that Zentrik accepted, how many it saw accepted itself."""
+
+    signals: dict[State, int]
+    queued: int
+    accepted: int
+
+    @property
+    def touched(self) -> int:
+        """All of them."""
+        return sum(self.signals.values())
+
+    @property
+    def at_zentrik(self) -> int:
+        """Those that Zentrik accepted."""
+        return sum(self.signals[state] for state in AT_ZENTRIK)
+
+
+def run_counts(db: sa.Connection, run: int) -> RunCounts:
+    """What a run touched, as it stands now."""
+    rows = db.execute(
+        sa.select(
+            signals.c.state,
+            sa.func.count(),
+            sa.func.count().filter(signals.c.first_run == run),
+            sa.func.count().filter(signals.c.accepted_run == run),
         )
-    }
-    return {state: found.get(state, 0) for state in State}
+        .where(signals.c.run_id == run)
+        .group_by(signals.c.state)
+    ).all()
+    return RunCounts(
+        signals=dict.fromkeys(State, 0) | {State(state): touched for state, touched, _, _ in rows},
+        queued=sum(queued for _, _, queued, _ in rows),
+        accepted=sum(accepted for state, _, _, accepted in rows if state in AT_ZENTRIK),
+    )
 
 
 def next_due(db: sa.Connection, states: Iterable[State], only: Sequence[str] | None = None) -> datetime | None:
-    """When the next signal in one of these states is due; None when none is waiting."""
+    """When the next signal in one of these states is due; None when none is waiting.
+
+    What is queued of a connector that was halted waits for an operator, not for a time.
+    """
     wanted = sa.select(sa.func.min(signals.c.due_at, type_=signals.c.due_at.type)).where(
-        signals.c.state.in_(list(states)), signals.c.due_at.is_not(None)
+        signals.c.state.in_(list(states)),
+        signals.c.due_at.is_not(None),
+        sa.or_(signals.c.state != State.QUEUED, signals.c.connector.not_in(HALTED)),
     )
     if only is not None:
         wanted = wanted.where(signals.c.connector.in_(only))
     soonest: datetime | None = db.scalar(wanted)
     return soonest
+
+
+def posted_beside(db: sa.Connection, run: int) -> set[str]:
+    """The externalIds of what other runs are posting."""
+    return set(
+        db.scalars(sa.select(signals.c.external_id).where(signals.c.state == State.SENDING, signals.c.run_id != run))
+    )
+
+
+def halts(db: sa.Connection) -> dict[str, str]:
+    """The connectors that nothing is posted of, each with the reason."""
+    rows = db.execute(sa.select(connectors.c.name, connectors.c.halted_why).where(connectors.c.halted_at.is_not(None)))
+    return {name: why or "" for name, why in rows}
+
+
+def overdue(db: sa.Connection, since: datetime) -> dict[str, int]:
+    """By connector, how many signals accepted before `since` are still being processed."""
+    rows = db.execute(
+        sa.select(signals.c.connector, sa.func.count())
+        .where(signals.c.state == State.PROCESSING, signals.c.accepted_at < since)
+        .group_by(signals.c.connector)
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 def waiting_since(db: sa.Connection) -> dict[str, datetime]:

@@ -14,6 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
+from syncd.logs import redact
+
 
 class State(StrEnum):
     """Where a signal stands. Declared in the order it moves, each with who moves it on."""
@@ -22,8 +24,8 @@ class State(StrEnum):
     """In the ledger, to be posted at `due_at`. `dispatch` moves it to SENDING."""
 
     SENDING = "sending"
-    """Committed before the socket opens. `dispatch` moves it on with the verdict; when the run that was posting it is
-    dead, it becomes UNKNOWN."""
+    """Committed before the socket opens, for as long as its lease (`due_at`). `dispatch` moves it on with the verdict;
+    when the run that was posting it is dead, or froze until the lease was over, it becomes UNKNOWN."""
 
     UNKNOWN = "unknown"
     """The answer was lost: Zentrik may have it or not. `reconcile` looks: found becomes PROCESSING, absent QUEUED."""
@@ -35,10 +37,15 @@ class State(StrEnum):
     """Zentrik drew its insights. The end, unless the record changes at its source."""
 
     FAILED = "failed"
-    """Zentrik could not process it. `syncd retry` has it processed again."""
+    """Zentrik could not process it. While its budget lasts (`due_at`), and after it by `syncd retry`, it is processed
+    again."""
 
     REJECTED = "rejected"
     """Zentrik refused the record. `syncd retry`, or a changed record, queues it again."""
+
+    DELETED = "deleted"
+    """Zentrik had it and has it no longer: somebody deleted it there. The end; only `syncd retry EXTERNAL_ID` posts it
+    again."""
 
 
 class Instant(TypeDecorator[datetime]):
@@ -78,14 +85,15 @@ class JsonText(TypeDecorator[Any]):
 
 
 class Words(TypeDecorator[str]):
-    """Text in somebody else's words, less what no database keeps: half a character, and on PostgreSQL NUL."""
+    """Text in somebody else's words, less our secrets if they repeat them, and less what no database keeps: half a
+    character, and on PostgreSQL NUL."""
 
     impl = sa.Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
         """The text, storable."""
-        return None if value is None else value.replace("\0", "").encode("utf-8", "replace").decode()
+        return None if value is None else redact(value).replace("\0", "").encode("utf-8", "replace").decode()
 
 
 metadata = sa.MetaData()
@@ -119,6 +127,13 @@ signals = sa.Table(
     sa.Column("accepted_at", Instant),
     sa.Column("processing_started_at", Instant),  # this and settled_at by Zentrik's clock
     sa.Column("settled_at", Instant),
+    sa.Column("sent_at", Instant),  # when it was last claimed for posting
+    sa.Column("absent_from", Instant),  # of an unknown one: a sweep begun from then on may call it absent
+    sa.Column("first_run", sa.BigInteger),  # the run that queued it
+    sa.Column("accepted_run", sa.BigInteger),  # the run that saw it accepted
+    sa.Column("reruns", sa.Integer, nullable=False, server_default="0"),  # times its processing was asked for again
+    sa.Column("failed_as", sa.Text),  # which processing failed last, so that stale news of it is known as such
+    sa.Index("signals_by_public_id", "public_id"),
     sa.Index("signals_by_state", "connector", "state"),
     sa.Index(
         "signals_due",
@@ -174,8 +189,25 @@ connectors = sa.Table(
     sa.Column("succeeded_at", Instant),
     sa.Column("error_code", sa.Text),
     sa.Column("error_message", Words),
+    sa.Column("lease_until", Instant),  # renewed by each page; a run that froze for longer is taken over from
+    sa.Column("verdicts", sa.Text),  # the last ones: a(ccepted), r(efused)
+    sa.Column("halted_at", Instant),  # since when nothing of it is posted; NULL when all is well
+    sa.Column("halted_why", Words),
+    sa.Column("settings", sa.Text),  # a digest of its settings, to see that they changed
 )
-"""One row a connector: where its reading stands, and how its last run went."""
+"""One row a connector: where its reading stands, how its last run went, and whether its records are taken."""
+
+remembered = sa.Table(
+    "remembered",
+    metadata,
+    sa.Column("external_id", sa.Text, primary_key=True),
+    sa.Column("public_id", sa.Text, nullable=False),
+    sa.Column("job_id", sa.Text),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
+)
+"""What a rebuild found at Zentrik under names that no connector's namespace claims. A record that turns up under one is
+taken as delivered."""
 
 runs = sa.Table(
     "runs",

@@ -18,8 +18,10 @@ from typing import Literal
 from syncd.sandbox.bodies import Draft, JsonObject, creation, patch
 from syncd.sandbox.entries import Entry, Job, default_name
 
-Order = Literal["newest_first", "oldest_first", "creation", "shuffled"]
-"""How list pages are ordered: by createdAt either way, as created, or in no order but always the same one."""
+Order = Literal["newest_first", "oldest_first", "creation", "shuffled", "last_updated", "two_faced"]
+"""How list pages are ordered: by createdAt either way, as created, or in no order but always the same one. Two of them
+move signals about: by updatedAt, the latest first; and in no order but for the first and the last hundred created,
+which stand at the ends as created."""
 
 
 class UnknownSignal(LookupError):
@@ -75,7 +77,7 @@ class Books:
 
     def page(self, limit: int, offset: int) -> list[JsonObject]:
         """Part of the list, in this workspace's order."""
-        return [self._shown(self._entries[place[2]]) for place in self._list[offset : offset + limit]]
+        return [self._shown(self._entries[place[2]]) for place in self._places()[offset : offset + limit]]
 
     def with_external_id(self, external_id: str) -> list[JsonObject]:
         """Every Signal with that externalId, first created first."""
@@ -152,15 +154,28 @@ class Books:
         self._learn_external_id(draft.external_id, public_id)
         return entry
 
+    def _places(self) -> list[tuple[float, int, str]]:
+        """The list as it stands now."""
+        match self._order:
+            case "last_updated":
+                now = self._now()
+                updated = {place: self._entries[place[2]].updated_by(now) for place in self._list}
+                return sorted(self._list, key=lambda place: (updated[place], place), reverse=True)
+            case "two_faced":
+                faces = sorted(self._list, key=lambda place: place[1])
+                return [*faces[:100], *sorted(faces[100:-100]), *faces[max(100, len(faces) - 100) :]]
+            case _:
+                return self._list
+
     def _rank(self, created_at: datetime, number: int) -> tuple[float, int]:
         match self._order:
             case "newest_first":
                 return -created_at.timestamp(), -number
             case "oldest_first":
                 return created_at.timestamp(), number
-            case "creation":
+            case "creation" | "last_updated":
                 return 0.0, number
-            case "shuffled":
+            case "shuffled" | "two_faced":
                 return self._random.random(), number
 
     def _job(self, draft: Draft) -> Job:

@@ -63,6 +63,10 @@ class Entry:
         found = self.job.insight_ids if self.job.ended(now) else ()
         return [*self.draft.insight_ids, *found]
 
+    def updated_by(self, now: datetime) -> datetime:
+        """When it changed last."""
+        return max(self.updated_at, self.job.ends_at) if self.job.ended(now) else self.updated_at
+
     def shown(self, workspace_id: str, now: datetime) -> JsonObject:
         """The Signal object of the reference."""
         draft, job = self.draft, self.job
@@ -93,7 +97,7 @@ class Entry:
             "accountExternalId": draft.account_external_id,
             "externalId": draft.external_id,
             "createdAt": _iso(self.created_at),
-            "updatedAt": _iso(max(self.updated_at, job.ends_at) if job.ended(now) else self.updated_at),
+            "updatedAt": _iso(self.updated_by(now)),
             "processing": job.shown(now),
         }
 

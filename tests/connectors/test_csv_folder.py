@@ -174,14 +174,14 @@ async def test_a_file_nobody_may_open_is_named(inbox: Inbox, monkeypatch: pytest
     """Wrong permissions on one file are told in plain words."""
     inbox.drop("a.csv", ROWS)
     inbox.drop("locked.csv", ROWS, age=90)
-    really_open = Path.open
+    really_open = os.open
 
-    def refusing(path: Path, *how: object, **more: object) -> object:
-        if path.name == "locked.csv":
-            raise PermissionError(13, "Permission denied", str(path))
-        return really_open(path, *how, **more)  # type: ignore[call-overload]
+    def refusing(path: str, *how: int, **more: int | None) -> int:
+        if path == "locked.csv":
+            raise PermissionError(13, "Permission denied", path)
+        return really_open(path, *how, **more)
 
-    monkeypatch.setattr(Path, "open", refusing)
+    monkeypatch.setattr(os, "open", refusing)
     look = await inbox.look()
     assert len(look.records) == 2
     assert str(look.error) == "1 file cannot be read: locked.csv: Permission denied"

@@ -12,9 +12,10 @@ from syncd.errors import LedgerError
 from syncd.fates import Accepted, Blocked, Failed, Gone, Later, Processed, Refused, Unknown, Unsettled, Verdict
 from syncd.ledger import Answer, Claimed, Database, Ledger, Look, Sighting, State, report
 from syncd.ledger.ledger import AlreadyReading
+from syncd.ledger.outcomes import GONE
 from syncd.records import SetAside
-from syncd.signals import Signal
-from tests.conftest import Clock, signal, source
+from syncd.signals import Signal, compose
+from tests.conftest import Clock, record, signal, source
 
 SOURCE = source()
 
@@ -36,7 +37,7 @@ async def stored(ledger: Ledger, clock: Clock, *page: Signal) -> int:
 async def claimed(ledger: Ledger, clock: Clock, *page: Signal) -> tuple[int, list[Claimed]]:
     """A run that has stored that page and is posting all of it."""
     run = await stored(ledger, clock, *page)
-    return run, await ledger.exchange([], 100, run, clock())
+    return run, (await ledger.exchange([], 100, run, clock())).claimed
 
 
 async def answered(ledger: Ledger, clock: Clock, verdict: Verdict, after: float | None = 0) -> report.SignalRow:
@@ -67,7 +68,7 @@ class TestRecordPage:
         tally = await ledger.record_page(SOURCE, [signal(1), signal(2)], [], {"page": 1}, run, clock())
         assert (tally.new, tally.changed, tally.unchanged) == (2, 0, 0)
         assert await ledger.start_pull(SOURCE, run, clock()) == {"page": 1}
-        assert await ledger.ask(report.run_counts, run) == dict.fromkeys(State, 0) | {State.QUEUED: 2}
+        assert (await ledger.ask(report.run_counts, run)).signals == dict.fromkeys(State, 0) | {State.QUEUED: 2}
 
     async def test_a_page_that_cannot_be_stored_leaves_its_checkpoint_where_it_was(
         self, ledger: Ledger, clock: Clock
@@ -92,7 +93,7 @@ class TestRecordPage:
         run = await begun(ledger, clock)
         tally = await ledger.record_page(SOURCE, [signal(1), signal(1), signal(1, "Other")], [], {}, run, clock())
         assert (tally.new, tally.changed, tally.unchanged) == (1, 1, 1)
-        assert len(await ledger.exchange([], 10, run, clock())) == 1
+        assert len((await ledger.exchange([], 10, run, clock())).claimed) == 1
 
     async def test_more_records_than_one_question_can_name_are_all_recognised(
         self, ledger: Ledger, clock: Clock
@@ -108,14 +109,14 @@ class TestRecordPage:
         run = await stored(ledger, clock, signal(1))
         tally = await ledger.record_page(SOURCE, [signal(1, "Mended.")], [], {}, run, clock())
         assert tally.changed == 1
-        [taken] = await ledger.exchange([], 10, run, clock())
+        [taken] = (await ledger.exchange([], 10, run, clock())).claimed
         assert taken.body == signal(1, "Mended.").body
 
     async def test_a_changed_record_brings_a_rejected_one_back(self, ledger: Ledger, clock: Clock) -> None:
         """A record mended at its source after a refusal is posted without anybody asking."""
         assert (await answered(ledger, clock, Refused("422: text is too long"), None)).state is State.REJECTED
         run = await stored(ledger, clock, signal(1, "Short."))
-        [taken] = await ledger.exchange([], 10, run, clock())
+        [taken] = (await ledger.exchange([], 10, run, clock())).claimed
         assert (taken.body, taken.attempt) == (signal(1, "Short.").body, 2)
 
     async def test_a_change_to_a_sent_record_is_counted_once(self, ledger: Ledger, clock: Clock) -> None:
@@ -183,7 +184,7 @@ class TestExchange:
         lots = await asyncio.gather(
             *(each.exchange([], 7, run, clock()) for each in (ledger, other, ledger, other, ledger, other))
         )
-        ids = [taken.id for lot in lots for taken in lot]
+        ids = [taken.id for lot in lots for taken in lot.claimed]
         assert len(ids) == len(set(ids)) == 40
         other.close()
 
@@ -195,8 +196,8 @@ class TestExchange:
     async def test_only_the_connectors_asked_for_are_claimed(self, ledger: Ledger, clock: Clock) -> None:
         """`run-once NAME` posts nothing of another connector."""
         run = await stored(ledger, clock, signal(1))
-        assert await ledger.exchange([], 10, run, clock(), ["tickets"]) == []
-        assert len(await ledger.exchange([], 10, run, clock(), ["reviews"])) == 1
+        assert (await ledger.exchange([], 10, run, clock(), ["tickets"])).claimed == []
+        assert len((await ledger.exchange([], 10, run, clock(), ["reviews"])).claimed) == 1
 
     @pytest.mark.parametrize(
         ("verdict", "state", "error"),
@@ -222,15 +223,15 @@ class TestExchange:
         await answered(ledger, clock, Later("503", timedelta(seconds=60)), after=60)
         run = await ledger.start_run("test", clock())
         clock.move(59.9)
-        assert await ledger.exchange([], 10, run, clock()) == []
+        assert (await ledger.exchange([], 10, run, clock())).claimed == []
         clock.move(0.1)
-        assert len(await ledger.exchange([], 10, run, clock())) == 1
+        assert len((await ledger.exchange([], 10, run, clock())).claimed) == 1
 
     async def test_a_verdict_on_an_earlier_attempt_changes_nothing(self, ledger: Ledger, clock: Clock) -> None:
         """An answer that comes after its signal was claimed anew cannot overwrite where it stands now."""
         run, [first] = await claimed(ledger, clock, signal(1))
         await ledger.exchange([Answer(first, Later("408"), clock(), clock())], 0, run, clock())
-        [second] = await ledger.exchange([], 1, run, clock())
+        [second] = (await ledger.exchange([], 1, run, clock())).claimed
         await ledger.exchange([Answer(first, Refused("late"), clock())], 0, run, clock())
         assert (await the_row(ledger)).state is State.SENDING
         assert second.attempt == 2
@@ -247,11 +248,125 @@ class TestExchange:
             await ledger.exchange([Answer(taken, verdict, clock(), clock())], 0, run, clock())
             if isinstance(verdict, Unknown):
                 await ledger.settle_unknowns([Sighting(taken.id, taken.attempt, None, clock())], run, clock())
-            [taken] = await ledger.exchange([], 1, run, clock())
+            [taken] = (await ledger.exchange([], 1, run, clock())).claimed
             assert taken.failures == failures
+
+    async def test_a_frozen_run_keeps_its_connector_until_its_lease_is_over(
+        self, ledger: Ledger, ledger_url: str, clock: Clock
+    ) -> None:
+        """A run that is alive and gets nowhere is left alone for its lease, and then taken over from: nothing of what
+        it brings after that is stored."""
+        frozen = await stored(ledger, clock, signal(1))
+        other = Ledger(Database(ledger_url))
+        run = await other.start_run("test", clock())
+        clock.move(ledger.leases.pull.total_seconds() - 1)
+        with pytest.raises(AlreadyReading):
+            await other.start_pull(SOURCE, run, clock())
+        clock.move(1)
+        assert await other.start_pull(SOURCE, run, clock()) == {"page": 1}
+        with pytest.raises(AlreadyReading):
+            await ledger.record_page(SOURCE, [signal(2)], [], {"page": 2}, frozen, clock())
+        await ledger.finish_pull(SOURCE, frozen, ("late", "news"), clock())
+        assert await other.ask(report.named, "listed:reviews:r-2") is None
+        assert (await other.ask(report.connector_rows))[SOURCE.name].run_id == run
+        other.close()
+
+    async def test_a_lease_lives_by_progress(self, ledger: Ledger, ledger_url: str, clock: Clock) -> None:
+        """A reading that takes hours is nobody else's as long as pages keep coming."""
+        reading = await begun(ledger, clock)
+        other = Ledger(Database(ledger_url))
+        run = await other.start_run("test", clock())
+        for number in range(10):
+            clock.move(ledger.leases.pull.total_seconds() - 1)
+            await ledger.record_page(SOURCE, [signal(number)], [], {"page": number}, reading, clock())
+            with pytest.raises(AlreadyReading):
+                await other.start_pull(SOURCE, run, clock())
+        other.close()
+
+    async def test_a_reading_that_was_broken_off_is_no_success_and_no_error(self, ledger: Ledger, clock: Clock) -> None:
+        """After a stop midway the connector is free, and its last success is still the one before."""
+        run = await begun(ledger, clock)
+        await ledger.finish_pull(SOURCE, run, None, clock(), is_whole=False)
+        row = (await ledger.ask(report.connector_rows))[SOURCE.name]
+        assert (row.run_id, row.finished_at, row.succeeded_at, row.error_code) == (None, clock(), None, None)
+
+
+class TestHalting:
+    async def refuse(self, ledger: Ledger, clock: Clock, run: int, number: int, *, accept: bool = False) -> None:
+        """Have so many signals answered the same."""
+        verdict: Verdict = Accepted("SIGNAL-1") if accept else Refused("422: no text")
+        for taken in (await ledger.exchange([], number, run, clock())).claimed:
+            await ledger.exchange([Answer(taken, verdict, clock())], 0, run, clock())
+
+    async def test_a_connector_whose_records_are_refused_is_stopped(self, ledger: Ledger, clock: Clock) -> None:
+        """A mistake in a mapping costs 30 records a retry, and not a hundred thousand; the other connectors go on."""
+        run = await stored(ledger, clock, *(signal(number) for number in range(60)))
+        other = source(record(1), name="tickets")
+        await ledger.start_pull(other, run, clock())
+        await ledger.record_page(other, [compose(record(1), other)], [], {}, run, clock())
+        await self.refuse(ledger, clock, run, 10, accept=True)
+        for _ in range(50):
+            await self.refuse(ledger, clock, run, 1)
+        counts = await ledger.ask(report.counts)
+        assert counts["reviews"] == {State.PROCESSING: 10, State.REJECTED: 30, State.QUEUED: 20}
+        assert counts["tickets"] == {State.REJECTED: 1}
+        assert await ledger.ask(report.halts) == {"reviews": "Zentrik refused 30 of the last 40 records"}
+        assert await ledger.ask(report.next_due, [State.QUEUED]) is None
+
+    async def test_a_few_refusals_among_many_stop_nothing(self, ledger: Ledger, clock: Clock) -> None:
+        """One bad record in two is a nuisance; the good ones are delivered."""
+        run = await stored(ledger, clock, *(signal(number) for number in range(200)))
+        for number in range(200):
+            await self.refuse(ledger, clock, run, 1, accept=number % 2 == 0)
+        assert await ledger.ask(report.counts) == {"reviews": {State.PROCESSING: 100, State.REJECTED: 100}}
+
+    async def test_it_is_remembered_from_run_to_run(self, ledger: Ledger, clock: Clock) -> None:
+        """A job that posts ten records every hour is stopped after thirty as well, and stays so."""
+        for start in range(0, 60, 10):
+            run = await begun(ledger, clock)
+            page = [signal(number) for number in range(start, start + 10)]
+            await ledger.record_page(SOURCE, page, [], {}, run, clock())
+            await self.refuse(ledger, clock, run, 10)
+            await ledger.finish_pull(SOURCE, run, None, clock())
+        assert await ledger.ask(report.counts) == {"reviews": {State.REJECTED: 30, State.QUEUED: 30}}
+
+    @pytest.mark.parametrize("mended", [True, False])
+    async def test_it_goes_on_when_somebody_has_seen_to_it(self, ledger: Ledger, clock: Clock, mended: bool) -> None:
+        """Changed settings, or `syncd retry`, are an operator's word that it may be tried again."""
+        run = await stored(ledger, clock, *(signal(number) for number in range(40)))
+        for _ in range(40):
+            await self.refuse(ledger, clock, run, 1)
+        rejected = [row.id for row in await ledger.ask(lambda db: list(report.find(db, states=[State.REJECTED])))]
+        assert await ledger.ask(report.halts) != {}
+        await ledger.start_pull(SOURCE, run, clock())
+        assert await ledger.ask(report.halts) != {}, "nothing has changed"
+        if mended:
+            await ledger.start_pull(source((record(99),)), run, clock())
+        else:
+            assert len(await ledger.requeue(rejected, State.REJECTED, run, clock())) == len(rejected)
+        assert await ledger.ask(report.halts) == {}
+        assert len((await ledger.exchange([], 5, run, clock())).claimed) == 5
 
 
 class TestSuspectUnfinished:
+    async def test_what_a_frozen_run_was_posting_becomes_unknown(
+        self, ledger: Ledger, ledger_url: str, clock: Clock
+    ) -> None:
+        """A process that hangs with a record in its hands does not keep it for ever, and its late answer, whatever it
+        says, changes nothing."""
+        run, [taken] = await claimed(ledger, clock, signal(1))
+        other = Ledger(Database(ledger_url))
+        await other.start_run("test", clock())
+        clock.move(ledger.leases.post.total_seconds() - 1)
+        assert await other.suspect_unfinished(clock()) == 0
+        clock.move(1)
+        assert await other.suspect_unfinished(clock()) == 1
+        exchanged = await ledger.exchange([Answer(taken, Accepted("SIGNAL-9"), clock(), clock())], 0, run, clock())
+        assert exchanged.accepted == 0
+        assert (await the_row(ledger)).state is State.UNKNOWN
+        assert await told(ledger) == ["queued", "unknown"]
+        other.close()
+
     async def test_what_a_dead_run_was_posting_becomes_unknown(
         self, ledger: Ledger, ledger_url: str, clock: Clock
     ) -> None:
@@ -293,9 +408,10 @@ class TestUnknown:
     ) -> None:
         """A signal found at Zentrik is followed to its outcome; one that is not there is posted again."""
         await answered(ledger, clock, Unknown("reset"))
-        [(id_, external_id, attempt, body)] = await ledger.unknowns(10, clock())
-        assert (external_id, body) == ("listed:reviews:r-1", signal(1).body)
-        await ledger.settle_unknowns([Sighting(id_, attempt, found, clock())], None, clock())
+        [lost] = await ledger.unknowns(10, clock())
+        assert (lost.external_id, lost.body, lost.sent_at) == ("listed:reviews:r-1", signal(1).body, clock())
+        sighting = Sighting(lost.id, lost.attempt, found, clock())
+        assert await ledger.settle_unknowns([sighting, sighting], None, clock()) == (found is not None)
         row = await the_row(ledger)
         assert (row.state, row.public_id) == (state, found and found.public_id)
         assert event in await told(ledger)
@@ -303,10 +419,76 @@ class TestUnknown:
     async def test_one_that_cannot_be_looked_for_rests(self, ledger: Ledger, clock: Clock) -> None:
         """A body without an externalId is left for a person, with the reason, and asked about no more."""
         row = await answered(ledger, clock, Unknown("reset"))
-        await ledger.leave_unknown([row.id], "no name")
+        await ledger.look_again({row.id: None}, "no name")
         clock.move(1e6)
         assert await ledger.unknowns(10, clock()) == []
         assert (await the_row(ledger)).last_error == "no name"
+
+
+class TestClock:
+    async def test_a_clock_that_was_set_back_keeps_nothing_waiting(self, ledger: Ledger, clock: Clock) -> None:
+        """After a wrong clock was put right, what was to wait ten minutes does not wait for a month."""
+        clock.move(30 * 86_400)
+        run, [one, other, *_] = await claimed(ledger, clock, *(signal(number) for number in range(3)))
+        soon = clock() + timedelta(minutes=10)
+        answers = [
+            Answer(one, Later("408"), clock(), soon),
+            Answer(other, Unknown("reset", may_arrive=True), clock(), soon, soon),
+        ]
+        await ledger.exchange(answers, 0, run, clock())
+        clock.move(-30 * 86_400)
+        run = await ledger.start_run("test", clock())
+        back = await ledger.mend_clock(run, clock(), timedelta(seconds=10))
+        assert back == timedelta(days=30)
+        assert len((await ledger.exchange([], 10, run, clock())).claimed) == 1
+        [lost] = await ledger.unknowns(10, clock())
+        assert lost.absent_from == clock() + timedelta(seconds=10)
+        clock.move(ledger.leases.post.total_seconds())
+        assert await ledger.suspect_unfinished(clock()) == 2
+        assert (await ledger.ask(report.connector_rows))[SOURCE.name].started_at == clock() - ledger.leases.post
+
+    async def test_clocks_that_differ_a_little_are_no_trouble(self, ledger: Ledger, clock: Clock) -> None:
+        """Two machines on one ledger, a few seconds apart, disturb nobody's waits."""
+        await answered(ledger, clock, Later("408"), after=600)
+        clock.move(-30)
+        run = await ledger.start_run("test", clock())
+        assert await ledger.mend_clock(run, clock(), timedelta(seconds=10)) is None
+        assert (await ledger.exchange([], 10, run, clock())).claimed == []
+
+
+class TestReruns:
+    async def test_each_try_is_counted_before_it_is_made(self, ledger: Ledger, clock: Clock) -> None:
+        """A signal that kills every syncd that has it processed again is not processed again for ever."""
+        await answered(ledger, clock, Accepted("SIGNAL-1", "job-1"))
+        run = await ledger.start_run("test", clock())
+        [waiting] = await ledger.awaited(10, clock())
+        await ledger.record_looks([Look(waiting, Failed("Busy.", "job-1"), clock(), clock())], run)
+        [again] = await ledger.claim_reruns(10, clock())
+        assert (again.reruns, again.failed_as) == (0, "job-1")
+        assert await ledger.claim_reruns(10, clock()) == []
+        clock.move(ledger.leases.post.total_seconds())
+        [again] = await ledger.claim_reruns(10, clock())
+        assert again.reruns == 1
+        await ledger.postpone_reruns([again.id], clock())
+        [again] = await ledger.claim_reruns(10, clock())
+        assert again.reruns == 1, "a try that could not be made does not count"
+        assert await ledger.await_again({again.id: "job-2"}, run, clock()) == 1
+        [waiting] = await ledger.awaited(10, clock())
+        assert (waiting.reruns, waiting.failed_as) == (2, "job-1")
+        assert (await the_row(ledger)).job_id == "job-2"
+
+    async def test_a_deleted_signal_is_at_its_end(self, ledger: Ledger, clock: Clock) -> None:
+        """What somebody deleted at Zentrik is not asked about, not posted, and not processed again."""
+        row = await answered(ledger, clock, Accepted("SIGNAL-1", "job-1"))
+        run = await ledger.start_run("test", clock())
+        await ledger.note_deleted([row.id, row.id], run, clock())
+        assert (await the_row(ledger)).state is State.DELETED
+        assert await told(ledger) == ["queued", "accepted", "deleted"]
+        clock.move(1e7)
+        assert await ledger.awaited(10, clock()) == await ledger.claim_reruns(10, clock()) == []
+        assert (await ledger.exchange([], 10, run, clock())).claimed == []
+        assert await ledger.requeue([row.id], State.DELETED, run, clock()) == {row.id}
+        assert len((await ledger.exchange([], 10, run, clock())).claimed) == 1
 
 
 class TestLooks:
@@ -321,7 +503,7 @@ class TestLooks:
         row = await the_row(ledger)
         assert (row.state, row.insight_ids, row.job_id) == (State.PROCESSED, ("i-1", "i-2"), "job-2")
         assert (row.processing_started_at, row.settled_at, row.due_at) == (clock(), ended, None)
-        assert await ledger.ask(report.run_counts, run) == dict.fromkeys(State, 0) | {State.PROCESSED: 1}
+        assert (await ledger.ask(report.run_counts, run)).signals == dict.fromkeys(State, 0) | {State.PROCESSED: 1}
 
     @pytest.mark.parametrize("outcome", [Failed("The text is empty."), Gone()])
     async def test_a_failure_is_kept_in_zentriks_words(
@@ -333,10 +515,9 @@ class TestLooks:
         [waiting] = await ledger.awaited(10, clock())
         await ledger.record_looks([Look(waiting, outcome, clock())], run)
         row = await the_row(ledger)
-        assert (row.state, row.job_id, row.insight_ids) == (State.FAILED, "job-1", ())
-        assert row.last_error == (
-            outcome.reason if isinstance(outcome, Failed) else "Zentrik no longer has this signal (404)"
-        )
+        state, words = (State.FAILED, "The text is empty.") if isinstance(outcome, Failed) else (State.DELETED, GONE)
+        assert (row.state, row.job_id, row.insight_ids) == (state, "job-1", ())
+        assert row.last_error == words
 
     async def test_an_unsettled_one_is_asked_about_again_when_due(self, ledger: Ledger, clock: Clock) -> None:
         """A signal still being processed is not forgotten, and not asked about too soon."""
@@ -355,16 +536,16 @@ class TestOperators:
         """`syncd retry` posts a rejected record once more, its tries counted afresh."""
         row = await answered(ledger, clock, Refused("422"), None)
         run = await ledger.start_run("test", clock())
-        assert await ledger.requeue([row.id], State.REJECTED, run, clock()) == 1
-        [taken] = await ledger.exchange([], 10, run, clock())
+        assert await ledger.requeue([row.id], State.REJECTED, run, clock()) == {row.id}
+        [taken] = (await ledger.exchange([], 10, run, clock())).claimed
         assert (taken.attempt, taken.failures) == (2, 0)
 
     async def test_a_delivered_signal_is_never_queued_again(self, ledger: Ledger, clock: Clock) -> None:
         """No command can post a record a second time that Zentrik has."""
         row = await answered(ledger, clock, Accepted("SIGNAL-1"))
         run = await ledger.start_run("test", clock())
-        assert await ledger.requeue([row.id], State.REJECTED, run, clock()) == 0
-        assert await ledger.exchange([], 10, run, clock()) == []
+        assert await ledger.requeue([row.id], State.REJECTED, run, clock()) == set()
+        assert (await ledger.exchange([], 10, run, clock())).claimed == []
 
     async def test_a_failed_signal_is_awaited_again_under_its_new_job(self, ledger: Ledger, clock: Clock) -> None:
         """A failed processing that is run again keeps its publicId and its history."""

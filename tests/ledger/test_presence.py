@@ -6,6 +6,7 @@ import fcntl
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,4 +149,48 @@ def test_a_lock_that_cannot_be_had_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "ledger.db-run-1").mkdir()
     with pytest.raises(LedgerError, match=r"ledger\.db-run-1: cannot be locked: .*writable for this user"):
         database.presence().hold(1)
+    database.close()
+
+
+def test_all_that_are_alive_are_known(presence: Presence, ledger_url: str) -> None:
+    """Also runs of which no ledger knows any more are seen, our own among them; looking ends none of them."""
+    assert presence.alive() == set()
+    holder = Holder(ledger_url, 3, 4)
+    presence.hold(7)
+    for _ in range(2):
+        assert presence.alive() == {3, 4, 7}
+    holder.end()
+    assert dies(presence, 3)
+    assert dies(presence, 4)
+    presence.release()
+    assert presence.alive() == set()
+
+
+def test_a_run_of_a_ledger_that_was_removed_keeps_its_number(tmp_path: Path) -> None:
+    """Who begins a new ledger beside a living syncd, whose own was deleted under it, is told so and does not hang."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    holder = Holder(url, 1)
+    for path in tmp_path.glob("ledger.db*"):
+        if "-run-" not in path.name:
+            path.unlink()
+    database = Database(url)
+    fresh = database.presence()
+    with pytest.raises(LedgerError, match=r"still running \(run 1\)"):
+        fresh.hold(1)
+    holder.end()
+    fresh.hold(1)
+    fresh.release()
+    database.close()
+
+
+def test_somebody_who_only_looks_is_waited_for(tmp_path: Path) -> None:
+    """A glance at a run's lock, at the moment that it begins, does not keep it from beginning."""
+    database = Database(f"sqlite:///{tmp_path / 'ledger.db'}")
+    presence = database.presence()
+    with (tmp_path / "ledger.db-run-1").open("w") as looked_at:
+        fcntl.flock(looked_at, fcntl.LOCK_SH)
+        threading.Timer(0.1, fcntl.flock, (looked_at, fcntl.LOCK_UN)).start()
+        presence.hold(1)
+    assert presence.is_alive(1)
+    presence.release()
     database.close()

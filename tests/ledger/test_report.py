@@ -39,7 +39,7 @@ class Books:
 
     async def answer(self, run: int, *verdicts: Verdict, after: float | None = None) -> None:
         """Claim as many signals as there are verdicts, and a second later store these."""
-        claimed = await self.ledger.exchange([], len(verdicts), run, self.clock())
+        claimed = (await self.ledger.exchange([], len(verdicts), run, self.clock())).claimed
         self.clock.move(1)
         due_at = None if after is None else self.clock() + timedelta(seconds=after)
         answers = [Answer(*pair, self.clock(), due_at) for pair in zip(claimed, verdicts, strict=True)]
@@ -209,8 +209,8 @@ class TestCounts:
             "reviews": {State.PROCESSING: 1, State.REJECTED: 1, State.QUEUED: 1},
             "tickets": {State.QUEUED: 1},
         }
-        assert await books.ledger.ask(report.run_counts, other) == dict.fromkeys(State, 0) | {State.QUEUED: 1}
-        assert await books.ledger.ask(report.run_counts, 999) == dict.fromkeys(State, 0)
+        assert (await books.ledger.ask(report.run_counts, other)).signals == dict.fromkeys(State, 0) | {State.QUEUED: 1}
+        assert (await books.ledger.ask(report.run_counts, 999)).signals == dict.fromkeys(State, 0)
 
     async def test_an_empty_ledger_is_an_answer_too(self, books: Books) -> None:
         """Before the first run every question is answered, with nothing."""

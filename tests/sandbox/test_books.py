@@ -170,6 +170,28 @@ def test_a_shuffled_list_stays_as_it_is_shuffled(clock: Any) -> None:
     assert [one["publicId"] for one in books.page(51, 0) if one["publicId"] != "SIGNAL-51"] == first
 
 
+def test_a_list_by_last_update_moves_what_was_processed(clock: Any) -> None:
+    """A client that takes a list to stand still while it reads is found out."""
+    books = Books(now=clock, random=random.Random(1), order="last_updated", processing_takes=timedelta(seconds=10))
+    for _ in range(3):
+        books.create(BOOKED)
+        clock.goes_on(seconds=1)
+    assert [one["publicId"] for one in books.page(3, 0)] == ["SIGNAL-3", "SIGNAL-2", "SIGNAL-1"]
+    clock.goes_on(seconds=7.5)
+    assert [one["publicId"] for one in books.page(3, 0)] == ["SIGNAL-1", "SIGNAL-3", "SIGNAL-2"]
+
+
+def test_a_two_faced_list_is_in_order_at_its_ends_only(clock: Any) -> None:
+    """A client that judges the whole list by its first and last page is found out."""
+    books = Books(now=clock, random=random.Random(1), order="two_faced")
+    for _ in range(300):
+        books.create(BOOKED)
+    numbers = [int(one["publicId"][7:]) for one in books.page(300, 0)]
+    assert (numbers[:100], numbers[200:]) == ([*range(1, 101)], [*range(201, 301)])
+    assert numbers[100:200] != sorted(numbers[100:200])
+    assert sorted(numbers) == [*range(1, 301)]
+
+
 def test_deleting_takes_out_that_one_alone(books: Books) -> None:
     """A deleted signal is gone from every view, and no other is."""
     for number in range(5):

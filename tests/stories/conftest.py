@@ -18,8 +18,6 @@ import pytest
 from syncd.ledger import Database
 from syncd.sandbox import Sandbox
 
-POWER_CUT = Path(__file__).parent / "power_cut.py"
-
 CONFIG = """
 ledger: sqlite:///{folder}/syncd.db
 zentrik:
@@ -55,8 +53,9 @@ class Operator:
 
     @property
     def environment(self) -> dict[str, str]:
-        """This process's environment, with nothing of another syncd in it."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("SYNCD_", "ZENTRIK_"))}
+        """This process's environment, with nothing of another syncd in it, and no width of a terminal."""
+        foreign = ("SYNCD_", "ZENTRIK_", "COLUMNS")
+        own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return {
             **own,
             "ZENTRIK_API_BASE": self.api_base,
@@ -64,11 +63,15 @@ class Operator:
             "SYNCD_CONFIG": str(self.folder / "config.yaml"),
         }
 
-    def syncd(self, *arguments: str, cut_after: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run the command; with `cut_after` it is killed right after so many commits."""
-        program = [sys.executable, str(POWER_CUT), str(cut_after)] if cut_after else [sys.executable, "-m", "syncd"]
+    def syncd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command."""
         return subprocess.run(
-            [*program, *arguments], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=60
+            [sys.executable, "-m", "syncd", *arguments],
+            env=self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
 
     @contextmanager

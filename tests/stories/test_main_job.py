@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
-from syncd.ledger import State, report
 from syncd.sandbox import Faults, Sandbox
 from tests.stories.conftest import Operator, moved_in, quick_sandbox
 
@@ -44,33 +40,6 @@ def test_a_row_becomes_a_processed_signal_and_is_never_sent_again(operator: Oper
     grown = operator.run_once()
     assert (grown["posted"], grown["connectors"]["survey"]["new"]) == (1, 1)
     assert len(sandbox.books) == 4
-
-
-def test_whatever_commit_is_the_last_one_nothing_is_lost_or_doubled(tmp_path: Path) -> None:
-    """A machine that loses power at any moment between two commits goes on from there, with every record sent once."""
-
-    def cut_off(commit: int) -> bool:
-        """Whether the run was long enough to be cut off after that commit; it was made good by the next one."""
-        sandbox = quick_sandbox()
-        with sandbox.in_thread() as api_base:
-            operator = moved_in(tmp_path / f"commit-{commit}", api_base)
-            operator.drop("october.csv", ROWS)
-            first = operator.syncd("run-once", "--json", cut_after=commit)
-            assert first.returncode in (0, -signal.SIGKILL), first.stderr
-            second = operator.syncd("run-once", "--json")
-            assert second.returncode == 0, second.stderr
-            sent = sorted(sandbox.books.get(f"SIGNAL-{n}")["externalId"] for n in range(1, len(sandbox.books) + 1))
-            assert sent == [f"csv:{name}" for name in NAMES], f"cut off after commit {commit}"
-            with closing(operator.ledger()) as ledger, ledger.read() as db:
-                assert report.counts(db) == {"survey": {State.PROCESSED: 3}}
-        return first.returncode != 0
-
-    with ThreadPoolExecutor(2) as pool:
-        for commit in range(1, 60, 2):
-            if not all(pool.map(cut_off, (commit, commit + 1))):
-                break
-    assert commit > 10  # there are so many commits at least, and each of them was the last one once
-    assert commit < 59  # and the last of these runs went through to its end
 
 
 def test_a_wrong_key_is_said_in_one_line(operator: Operator, sandbox: Sandbox) -> None:

@@ -1,0 +1,37 @@
+"""Leases, lanes that were halted, outcomes to the end, and what a rebuild remembers."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Add them."""
+    for column in (
+        sa.Column("sent_at", sa.BigInteger),
+        sa.Column("absent_from", sa.BigInteger),
+        sa.Column("first_run", sa.BigInteger),
+        sa.Column("accepted_run", sa.BigInteger),
+        sa.Column("reruns", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("failed_as", sa.Text),
+    ):
+        op.add_column("signals", column)
+    op.create_index("signals_by_public_id", "signals", ["public_id"])
+    for column in (
+        sa.Column("lease_until", sa.BigInteger),
+        sa.Column("verdicts", sa.Text),
+        sa.Column("halted_at", sa.BigInteger),
+        sa.Column("halted_why", sa.Text),
+        sa.Column("settings", sa.Text),
+    ):
+        op.add_column("connectors", column)
+    op.create_table(
+        "remembered",
+        sa.Column("external_id", sa.Text, primary_key=True),
+        sa.Column("public_id", sa.Text, nullable=False),
+        sa.Column("job_id", sa.Text),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("seen_at", sa.BigInteger, nullable=False),
+    )

@@ -1,0 +1,220 @@
+"""What a page of a source does to the ledger: new signals queued, changed ones noted, the unusable set aside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from syncd.connector import Source
+from syncd.ledger.events import tell
+from syncd.ledger.tables import State, bodies, remembered, set_aside, signals
+from syncd.records import SetAside
+from syncd.signals import Signal
+
+IN_LIST = 500
+"""Names in one IN (...): well under every database's limit."""
+
+UNSEEN = b""
+"""The fingerprint of a signal that was found at Zentrik, and of which no source has shown the record yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageTally:
+    """What a page's records were to the ledger."""
+
+    new: int = 0
+    changed: int = 0
+    unchanged: int = 0
+
+
+def insert(db: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    """INSERT with ON CONFLICT, which both databases have in their own dialects."""
+    return postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def store(db: sa.Connection, source: Source, page: Sequence[Signal], run: int, now: datetime) -> PageTally:
+    """Queue what is new on a page, and note what changed."""
+    tally: Counter[str] = Counter()
+    latest: dict[str, Signal] = {}
+    for signal in page:
+        earlier = latest.get(signal.external_id)
+        if earlier is not None:
+            tally["unchanged" if earlier.fingerprint == signal.fingerprint else "changed"] += 1
+        latest[signal.external_id] = signal
+
+    known = _known(db, latest)
+    fresh = [signal for external_id, signal in latest.items() if external_id not in known]
+    delivered = _recall(db, source, fresh, now)
+    queued = _queue(db, source, [signal for signal in fresh if signal.external_id not in delivered], run, now)
+    tally["new"] += queued
+    tally["unchanged"] += len(fresh) - queued
+    for external_id, row in known.items():
+        signal = latest[external_id]
+        if row.fingerprint == UNSEEN:
+            _recognise(db, source, row.id, signal)
+            tally["unchanged"] += 1
+        elif signal.fingerprint == (row.source_fingerprint or row.fingerprint):
+            tally["unchanged"] += 1
+        else:
+            tally["changed"] += 1
+            _note_change(db, row, signal, run, now)
+    return PageTally(tally["new"], tally["changed"], tally["unchanged"])
+
+
+def keep_aside(
+    db: sa.Connection, source: Source, good: Iterable[Signal], aside: Sequence[SetAside], run: int, now: datetime
+) -> None:
+    """Remember the items that could not become records, and forget those that now did."""
+    mended = [signal.place for signal in good if signal.place]
+    if mended and db.scalar(sa.select(sa.exists().where(set_aside.c.connector == source.name))):
+        for start in range(0, len(mended), IN_LIST):
+            some = mended[start : start + IN_LIST]
+            db.execute(sa.delete(set_aside).where(set_aside.c.connector == source.name, set_aside.c.place.in_(some)))
+    if aside:
+        upsert = insert(db, set_aside)
+        db.execute(
+            upsert.on_conflict_do_update(
+                index_elements=[set_aside.c.connector, set_aside.c.place],
+                set_={name: upsert.excluded[name] for name in ("reason", "seen_at", "run_id")},
+            ),
+            [
+                {
+                    "connector": source.name,
+                    "place": item.place,
+                    "reason": item.reason,
+                    "seen_at": now,
+                    "run_id": run,
+                }
+                for item in {item.place: item for item in aside}.values()
+            ],
+        )
+
+
+def _known(db: sa.Connection, external_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
+    found: dict[str, sa.Row[Any]] = {}
+    names = iter(external_ids)
+    while some := list(islice(names, IN_LIST)):
+        rows = db.execute(
+            sa.select(
+                signals.c.id,
+                signals.c.external_id,
+                signals.c.state,
+                signals.c.fingerprint,
+                signals.c.source_fingerprint,
+            ).where(signals.c.external_id.in_(some))
+        )
+        found |= {row.external_id: row for row in rows}
+    return found
+
+
+def _recall(db: sa.Connection, source: Source, fresh: Sequence[Signal], now: datetime) -> set[str]:
+    """Enter those that a rebuild found at Zentrik under the very names these records have: they were delivered."""
+    if not fresh or not db.scalar(sa.select(sa.exists().select_from(remembered))):
+        return set()
+    named = {signal.external_id: signal for signal in fresh}
+    names = list(named)
+    recalled: set[str] = set()
+    for start in range(0, len(names), IN_LIST):
+        some = names[start : start + IN_LIST]
+        for row in db.execute(sa.select(remembered).where(remembered.c.external_id.in_(some))).all():
+            signal = named[row.external_id]
+            db.execute(
+                sa.insert(signals).values(
+                    external_id=row.external_id,
+                    connector=source.name,
+                    state=row.state,
+                    public_id=row.public_id,
+                    job_id=row.job_id,
+                    due_at=now if row.state == State.PROCESSING else None,
+                    accepted_at=row.seen_at,
+                    attempts=0,
+                    failures=0,
+                    looks=0,
+                    first_seen_at=now,
+                    **_words(signal),
+                )
+            )
+            recalled.add(row.external_id)
+        db.execute(sa.delete(remembered).where(remembered.c.external_id.in_(recalled & set(some))))
+    return recalled
+
+
+def _queue(db: sa.Connection, source: Source, fresh: Sequence[Signal], run: int, now: datetime) -> int:
+    if not fresh:
+        return 0
+    rows = db.execute(
+        insert(db, signals).on_conflict_do_nothing().returning(signals.c.id, signals.c.external_id),
+        [
+            {
+                "external_id": signal.external_id,
+                "connector": source.name,
+                "state": State.QUEUED,
+                "first_seen_at": now,
+                "due_at": now,
+                "attempts": 0,
+                "failures": 0,
+                "looks": 0,
+                "first_run": run,
+                "run_id": run,
+                **_words(signal),
+            }
+            for signal in fresh
+        ],
+    ).all()
+    body = {signal.external_id: signal.body for signal in fresh}
+    if rows:
+        db.execute(sa.insert(bodies), [{"signal_id": row.id, "body": body[row.external_id]} for row in sorted(rows)])
+    return len(rows)
+
+
+def _recognise(db: sa.Connection, source: Source, id_: int, signal: Signal) -> None:
+    """The record of a signal that was found at Zentrik has turned up: from now on a change to it is seen."""
+    db.execute(sa.update(signals).where(signals.c.id == id_).values(connector=source.name, **_words(signal)))
+
+
+def _note_change(db: sa.Connection, row: sa.Row[Any], signal: Signal, run: int, now: datetime) -> None:
+    if row.state in (State.QUEUED, State.REJECTED):
+        db.execute(
+            sa.update(signals)
+            .where(signals.c.id == row.id, signals.c.state == row.state)
+            .values(
+                state=State.QUEUED,
+                source_fingerprint=None,
+                due_at=now,
+                failures=0,
+                last_error=None,
+                run_id=run,
+                **_words(signal),
+            )
+        )
+        db.execute(
+            insert(db, bodies)
+            .values(signal_id=row.id, body=signal.body)
+            .on_conflict_do_update(index_elements=[bodies.c.signal_id], set_={"body": signal.body})
+        )
+        tell(db, [(row.id, now, "changed", "the record changed at its source; the new one is queued")])
+        return
+    back = signal.fingerprint == row.fingerprint
+    db.execute(
+        sa.update(signals).where(signals.c.id == row.id).values(source_fingerprint=None if back else signal.fingerprint)
+    )
+    tell(db, [(row.id, now, "changed", "the record changed at its source; Zentrik keeps the first one")])
+
+
+def _words(signal: Signal) -> dict[str, object]:
+    """What a record says of itself."""
+    return {
+        "fingerprint": signal.fingerprint,
+        "signal_type": signal.signal_type,
+        "name": signal.name,
+        "occurred_at": signal.occurred_at,
+        "source_url": signal.source_url,
+        "place": signal.place,
+    }

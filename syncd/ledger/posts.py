@@ -1,0 +1,313 @@
+"""What posting does to the ledger: signals are claimed, their verdicts stored, and the lost ones found or given up.
+
+Every move names the state and the attempt it starts from, so an answer that comes too late changes nothing and is not
+told either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from syncd.fates import Accepted, Blocked, Later, Refused, Unknown, Verdict
+from syncd.ledger import report
+from syncd.ledger.events import Told, tell
+from syncd.ledger.pages import IN_LIST
+from syncd.ledger.tables import State, bodies, connectors, signals
+from syncd.pacing import NackWindow
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A signal taken for posting. `attempt` numbers this POST: a verdict counts only while it is the latest.
+
+    It is ours until `until`, for the length of `lease`; from then on somebody else may look for it, so by then its POST
+    must have ended.
+    """
+
+    id: int
+    external_id: str
+    connector: str
+    attempt: int
+    failures: int
+    body: bytes
+    until: datetime
+    lease: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A verdict on a claimed signal, when it came, and when to go on with it (None: not by time).
+
+    `absent_from` is for a lost answer: a look begun before that cannot prove that Zentrik does not have it.
+    """
+
+    claimed: Claimed
+    verdict: Verdict
+    at: datetime
+    due_at: datetime | None = None
+    absent_from: datetime | None = None
+
+
+class Exchanged(NamedTuple):
+    """What came of storing verdicts and claiming: the claimed, and how many of the verdicts had signals accepted."""
+
+    claimed: list[Claimed]
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An `unknown` signal, to be looked for: what was posted, and when."""
+
+    id: int
+    external_id: str
+    attempt: int
+    body: bytes
+    sent_at: datetime | None
+    absent_from: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What looking for an `unknown` signal showed: what Zentrik has, or that it has nothing."""
+
+    id: int
+    attempt: int
+    found: Accepted | None
+    at: datetime
+
+
+def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackWindow) -> int:
+    """Store verdicts, and halt the connectors whose records Zentrik refuses too often. How many were accepted."""
+    ours = _still(db, State.SENDING, [answer.claimed.id for answer in answers])
+    moves: list[dict[str, object]] = []
+    told: list[Told] = []
+    verdicts: dict[str, list[bool]] = {}
+    for answer in answers:
+        claimed = answer.claimed
+        if ours.get(claimed.id) != claimed.attempt:
+            continue
+        move: dict[str, object] = {"public": None, "job": None, "accepted": None, "by": None, "error": None}
+        match answer.verdict:
+            case Accepted(public_id, job_id):
+                move |= {"public": public_id, "job": job_id, "accepted": answer.at, "by": run}
+                state, failed, event = State.PROCESSING, -claimed.failures, ("accepted", public_id)
+            case Later(reason, _, parks):
+                move["error"] = reason
+                state, failed, event = State.QUEUED, int(not parks), ("postponed", reason)
+            case Refused(reason):
+                move["error"] = reason
+                state, failed, event = State.REJECTED, 1, (State.REJECTED, reason)
+            case Unknown(cause, _, parks):
+                move["error"] = cause
+                state, failed, event = State.UNKNOWN, int(not parks), (State.UNKNOWN, cause)
+            case Blocked(reason):
+                move["error"] = reason
+                state, failed, event = State.QUEUED, 0, ("blocked", reason)
+        move |= {"id_": claimed.id, "state_": state, "failed": failed, "due": answer.due_at}
+        moves.append(move | {"absent": answer.absent_from})
+        told.append((claimed.id, answer.at, *event))
+        if isinstance(answer.verdict, Accepted | Refused):
+            verdicts.setdefault(claimed.connector, []).append(isinstance(answer.verdict, Accepted))
+    if not moves:
+        return 0
+    db.execute(
+        sa.update(signals)
+        .where(signals.c.id == sa.bindparam("id_"))
+        .values(
+            state=sa.bindparam("state_"),
+            due_at=sa.bindparam("due"),
+            absent_from=sa.bindparam("absent"),
+            last_error=sa.bindparam("error"),
+            public_id=sa.bindparam("public"),
+            job_id=sa.bindparam("job"),
+            accepted_at=sa.bindparam("accepted"),
+            accepted_run=sa.bindparam("by", type_=sa.BigInteger),
+            failures=signals.c.failures + sa.bindparam("failed", type_=sa.Integer),
+        ),
+        moves,
+    )
+    tell(db, told)
+    for connector, taken in verdicts.items():
+        _weigh(db, connector, taken, window, answers[-1].at)
+    return sum(map(sum, verdicts.values()))
+
+
+def _still(db: sa.Connection, state: State, ids: Sequence[int]) -> dict[int, int]:
+    """The latest attempt of those signals that are still in that state; they stay so while this transaction lasts."""
+    attempts: dict[int, int] = {}
+    for start in range(0, len(ids), IN_LIST):
+        rows = db.execute(
+            sa.select(signals.c.id, signals.c.attempts)
+            .where(signals.c.id.in_(ids[start : start + IN_LIST]), signals.c.state == state)
+            .with_for_update()
+        )
+        attempts |= {row.id: row.attempts for row in rows}
+    return attempts
+
+
+def _weigh(db: sa.Connection, connector: str, taken: Sequence[bool], window: NackWindow, now: datetime) -> None:
+    """Note whether Zentrik took a connector's last records, and halt it when it took too few."""
+    known = db.scalar(sa.select(connectors.c.verdicts).where(connectors.c.name == connector).with_for_update())
+    before = known or ""
+    after = window.extended(before, taken)
+    if after == before:
+        return
+    changes: dict[str, object] = {"verdicts": after}
+    if window.is_exceeded(after):
+        changes |= {
+            "halted_at": now,
+            "halted_why": f"Zentrik refused {after.count('r')} of the last {len(after)} records",
+        }
+    db.execute(sa.update(connectors).where(connectors.c.name == connector).values(changes))
+
+
+def claim(
+    db: sa.Connection, limit: int, run: int, now: datetime, only: Sequence[str] | None, lease: timedelta
+) -> list[Claimed]:
+    """Take due signals for posting, longest due first."""
+    due = sa.select(signals.c.id).where(
+        signals.c.state == State.QUEUED, signals.c.due_at <= now, signals.c.connector.not_in(report.HALTED)
+    )
+    if only is not None:
+        due = due.where(signals.c.connector.in_(only))
+    due = due.order_by(signals.c.due_at, signals.c.id).limit(limit).with_for_update(skip_locked=True)
+    claimed = db.execute(
+        sa.update(signals)
+        .where(signals.c.id.in_(due))
+        .values(state=State.SENDING, attempts=signals.c.attempts + 1, run_id=run, sent_at=now, due_at=now + lease)
+        .returning(signals.c.id, signals.c.external_id, signals.c.connector, signals.c.attempts, signals.c.failures)
+    ).all()
+    if not claimed:
+        return []
+    body = {
+        row.signal_id: row.body
+        for row in db.execute(sa.select(bodies).where(bodies.c.signal_id.in_([row.id for row in claimed])))
+    }
+    return [
+        Claimed(row.id, row.external_id, row.connector, row.attempts, row.failures, body[row.id], now + lease, lease)
+        for row in sorted(claimed)
+    ]
+
+
+def suspect(
+    db: sa.Connection, dead: Iterable[int | None], now: datetime, look_after: timedelta, absent_after: timedelta
+) -> int:
+    """Turn what dead runs were posting, and what was claimed for longer than its lease, into `unknown`."""
+    found = db.execute(
+        sa.update(signals)
+        .where(
+            signals.c.state == State.SENDING,
+            sa.or_(signals.c.run_id.in_(list(dead)), signals.c.due_at <= now),
+        )
+        .values(
+            state=State.UNKNOWN,
+            due_at=now + look_after,
+            absent_from=now + absent_after,
+            last_error=sa.case(
+                (signals.c.due_at <= now, "syncd froze while it was being posted"),
+                else_="syncd stopped while it was being posted",
+            ),
+        )
+        .returning(signals.c.id, signals.c.last_error)
+    ).all()
+    tell(db, [(row.id, now, State.UNKNOWN, row.last_error) for row in found])
+    return len(found)
+
+
+def posting(db: sa.Connection, now: datetime) -> list[tuple[int | None, bool]]:
+    """The runs that have claimed something and not brought its verdict, and whether a lease of theirs is over."""
+    rows = db.execute(
+        sa.select(signals.c.run_id, sa.func.min(signals.c.due_at, type_=signals.c.due_at.type))
+        .where(signals.c.state == State.SENDING)
+        .group_by(signals.c.run_id)
+    )
+    return [(run, until is None or until <= now) for run, until in rows]
+
+
+def lost(db: sa.Connection, limit: int, now: datetime) -> list[Lost]:
+    """Signals to look for at Zentrik, longest due first."""
+    rows = db.execute(
+        sa.select(
+            signals.c.id,
+            signals.c.external_id,
+            signals.c.attempts,
+            bodies.c.body,
+            signals.c.sent_at,
+            signals.c.absent_from,
+        )
+        .join(bodies, bodies.c.signal_id == signals.c.id)
+        .where(signals.c.state == State.UNKNOWN, signals.c.due_at <= now)
+        .order_by(signals.c.due_at, signals.c.id)
+        .limit(limit)
+    )
+    return [Lost(*row) for row in rows]
+
+
+def settle_lost(db: sa.Connection, sightings: Sequence[Sighting], run: int | None, now: datetime) -> int:
+    """Found at Zentrik: its outcome is awaited from now. Not there: it is queued again. How many were found."""
+    told: list[Told] = []
+    found = 0
+    for sighting in sightings:
+        changes: dict[str, object] = {"due_at": now, "absent_from": None, "run_id": run}
+        match sighting.found:
+            case Accepted(public_id, job_id):
+                changes |= {"state": State.PROCESSING, "public_id": public_id, "job_id": job_id}
+                changes |= {"accepted_at": sighting.at, "accepted_run": run, "failures": 0, "last_error": None}
+                event = ("found", public_id)
+            case None:
+                changes |= {"state": State.QUEUED}
+                event = ("not found", "Zentrik does not have it; queued again")
+        stored = db.execute(
+            sa.update(signals)
+            .where(
+                signals.c.id == sighting.id,
+                signals.c.state == State.UNKNOWN,
+                signals.c.attempts == sighting.attempt,
+            )
+            .values(changes)
+        )
+        if stored.rowcount == 1:
+            found += sighting.found is not None
+            told.append((sighting.id, sighting.at, *event))
+    tell(db, told)
+    return found
+
+
+def look_again(db: sa.Connection, due: Mapping[int, datetime | None], why: str | None = None) -> None:
+    """Look for these unknown signals at their times; None leaves one at rest until an operator decides."""
+    for id_, due_at in due.items():
+        changes: dict[str, object] = {"due_at": due_at}
+        if why is not None:
+            changes["last_error"] = why
+        db.execute(sa.update(signals).where(signals.c.id == id_, signals.c.state == State.UNKNOWN).values(changes))
+
+
+_NEAR = 2000
+
+
+def numbered_near(db: sa.Connection, lost_id: int, sent_at: datetime) -> tuple[list[str], list[str]]:
+    """The publicIds given to signals of ours that were queued near a lost one: of those accepted before it was sent,
+    and of all the others."""
+    rows = db.execute(
+        sa.select(signals.c.public_id, signals.c.accepted_at).where(
+            signals.c.id.between(lost_id - _NEAR, lost_id + _NEAR), signals.c.public_id.is_not(None)
+        )
+    ).all()
+    before = [row.public_id for row in rows if row.accepted_at and row.accepted_at <= sent_at]
+    after = [row.public_id for row in rows if not row.accepted_at or row.accepted_at > sent_at]
+    return before, after
+
+
+def ours_of(db: sa.Connection, public_ids: Sequence[str]) -> set[str]:
+    """Those of the publicIds that signals in the ledger have."""
+    found: set[str] = set()
+    for start in range(0, len(public_ids), IN_LIST):
+        some = public_ids[start : start + IN_LIST]
+        found |= set(db.scalars(sa.select(signals.c.public_id).where(signals.c.public_id.in_(some))))
+    return found
