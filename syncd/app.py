@@ -171,7 +171,8 @@ class House:
     # For ever
 
     async def run_for_ever(self) -> None:
-        """The daemon: every connector at its times, until `stop`. A Zentrik that is away or refuses the key is waited out.
+        """The daemon: every connector at its times, until `stop`. A Zentrik that is away, or refuses the key, is waited
+        for.
 
         Raises `LedgerError`.
         """
