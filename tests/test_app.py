@@ -26,7 +26,7 @@ from syncd.sandbox import Faults, Sandbox
 CONFIG = """
 ledger: sqlite:///{folder}/syncd.db
 shutdown_timeout: 5s
-zentrik: {{poll_interval: 50ms, ready_timeout: 300ms}}
+zentrik: {{poll_interval: 50ms, ready_timeout: 300ms, absent_after: 100ms}}
 connectors:
   survey: {{type: csv, path: {folder}/inbox, id: "{{{{ row.id }}}}", text: "{{{{ row.comment }}}}", settle: 0s}}
 """
@@ -54,6 +54,14 @@ async def run_once(config: Config, on_change: Callable[[Figures], None] = lambda
         house.on_change = on_change
         sources = [entry.source for entry in config.connectors.values()]
         return await house.run_once(sources, Span(), None, only=False)
+
+
+async def beside(config: Config, sandbox: Sandbox) -> Figures:
+    """One round that begins when another one has something in its hands."""
+    async with asyncio.timeout(10):
+        while sandbox.books.created < 2:  # noqa: ASYNC110 - it happens in a server
+            await asyncio.sleep(0.01)
+    return await run_once(config)
 
 
 class TestRunOnce:
@@ -110,6 +118,51 @@ class TestRunOnce:
         assert (await run_once(config)).signals[State.PROCESSED] == 2
         assert sandbox.books.duplicates() == 0
 
+    async def test_what_zentrik_could_not_process_is_processed_again(self, config: Config, sandbox: Sandbox) -> None:
+        """A processor that fails once costs nobody a command: one run ends with everything processed, created once."""
+        sandbox.faults = Faults(failing=1)
+
+        def recover(figures: Figures) -> None:
+            if figures.signals[State.FAILED]:
+                sandbox.faults = Faults()
+
+        figures = await run_once(config, on_change=recover)
+        assert figures.is_clean
+        assert list(figures.imbalances()) == []
+        assert (sandbox.books.created, sandbox.calls.count("POST", "/signals/:publicId/process")) == (2, 2)
+
+    async def test_what_always_fails_is_left_after_its_budget(self, config: Config, sandbox: Sandbox) -> None:
+        """A record that no processor can read is processed three times in all, and then left to a person."""
+        sandbox.faults = Faults(failing=1)
+        figures = await run_once(config)
+        assert (figures.signals[State.FAILED], figures.is_clean) == (2, False)
+        assert sandbox.calls.count("POST", "/signals/:publicId/process") == 4
+
+    async def test_a_connector_whose_records_are_refused_is_named(
+        self, config: Config, sandbox: Sandbox, tmp_path: Path
+    ) -> None:
+        """Who reads the end of a run learns which connector was halted, why, and what to do; the rest of it waits."""
+        lines = [
+            f'{{"kind": "external_text", "externalId": "a:{n}", "text": "Hm.", "signalType": "poem"}}'
+            for n in range(80)
+        ]
+        (tmp_path / "inbox" / "bad.jsonl").write_text("\n".join(lines), encoding="utf-8")
+        figures = await run_once(config)
+        error = figures.connectors["survey"].error
+        assert error is not None
+        assert error[0] == "refused_too_often"
+        assert "syncd retry --connector survey" in error[1]
+        assert figures.signals[State.QUEUED] >= 80 - 30 - 16
+        assert list(figures.imbalances()) == []
+
+    async def test_what_another_syncd_has_in_its_hands_is_waited_for(self, config: Config, sandbox: Sandbox) -> None:
+        """A run beside another one does not end before the records of both have a fate."""
+        sandbox.faults = Faults(next_posts=("hold", "hold"), hold_for=1)
+        one, other = await asyncio.gather(run_once(config), beside(config, sandbox))
+        assert one.signals[State.PROCESSED] + other.signals[State.PROCESSED] == 2
+        assert [*one.imbalances(), *other.imbalances()] == []
+        assert (sandbox.books.created, other.signals[State.SENDING]) == (2, 0)
+
     async def test_without_a_key_nothing_begins(self, config: Config, tmp_path: Path) -> None:
         """A run that could post nothing says so before it touches the ledger."""
         keyless = load(tmp_path / "config.yaml", {})
@@ -119,6 +172,31 @@ class TestRunOnce:
 
 
 class TestRunForEver:
+    async def test_it_outlives_a_key_that_is_refused(
+        self, config: Config, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While the key lacks its scope the daemon goes on reading and keeps every record; when it has it again,
+        everything is delivered without anybody's help, and the key is tried with questions, not with records."""
+        monkeypatch.setattr("syncd.app._REFUSED", timedelta(milliseconds=100))
+        sandbox.faults = Faults(scopes=())
+        async with asyncio.timeout(20), open_house(config, "run") as house:
+            house.gap = timedelta(milliseconds=20)
+
+            def go_on(figures: Figures) -> None:
+                if figures.signals[State.PROCESSED] == 2:
+                    house.stop.set()
+
+            async def mend() -> None:
+                while sandbox.calls.count("GET", "/signals", 403) < 3:  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.02)
+                assert house.figures.connectors["survey"].new == 2
+                sandbox.faults = Faults()
+
+            house.on_change = go_on
+            await asyncio.gather(house.run_for_ever(), mend())
+        assert sandbox.calls.count("POST", "/signals", 403) <= 2
+        assert sandbox.books.created == 2
+
     async def test_it_reads_posts_and_follows_until_it_is_stopped(self, config: Config, sandbox: Sandbox) -> None:
         """The daemon delivers by itself what lies in the folder, and stops when told."""
         async with asyncio.timeout(20), open_house(config, "run") as house:

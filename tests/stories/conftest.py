@@ -23,6 +23,7 @@ ledger: sqlite:///{folder}/syncd.db
 zentrik:
   poll_interval: 200ms
   ready_timeout: 2s
+  absent_after: 300ms
 connectors:
   survey:
     type: csv
