@@ -75,6 +75,7 @@ class House:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     news: asyncio.Event = field(default_factory=asyncio.Event)  # there may be something to post
     accepted: asyncio.Event = field(default_factory=asyncio.Event)  # there is an outcome to wait for
+    lost: asyncio.Event = field(default_factory=asyncio.Event)  # there is a signal to be looked for
     found: int = 0  # signals that were looked for and are at Zentrik
     endures: bool = False  # whether a refused key is waited out
     is_refused: bool = False  # whether the key was refused last
@@ -302,6 +303,8 @@ class House:
             self.figures.accepted = before.accepted + now_done.accepted + self.found - found_before
             if now_done.accepted:
                 self.accepted.set()
+            if now_done.lost:
+                self.lost.set()
             self.on_change(self.figures)
 
         try:
@@ -332,6 +335,7 @@ class House:
         """Look for the signals whose answer was lost, those of a syncd that died beside us included, until `done`."""
         others: set[str] = set()
         while not (done.is_set() or self.stop.is_set()):
+            self.lost.clear()
             await self._suspect()
             if not self.gate.opens_in(self.clock()):
                 try:
@@ -345,7 +349,7 @@ class House:
             soon = self.clock() + (self.gap if others else _WATCH)
             if due is not None:
                 due = max(due, self.clock() + self.gate.opens_in(self.clock()))
-            await self._sleep_until(min(due or soon, soon), wakes=(done, self.stop))
+            await self._sleep_until(min(due or soon, soon), wakes=(done, self.stop, self.lost))
 
     async def _reconcile(self, horizon: timedelta = timedelta(0)) -> Reconciled:
         """One round of looking for what was lost."""

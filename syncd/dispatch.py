@@ -39,10 +39,11 @@ class Delivery:
 
 @dataclass(slots=True)
 class Dispatched:
-    """What one round did: POSTs made, and signals accepted."""
+    """What one round did: POSTs made, signals accepted, and answers lost."""
 
     posted: int = 0
     accepted: int = 0
+    lost: int = field(default=0, compare=False)
 
 
 async def dispatch(
@@ -86,6 +87,7 @@ async def dispatch(
             for task in finished:
                 claimed_signal, verdict = task.result()
                 done.posted += 1
+                done.lost += isinstance(verdict, Unknown)
                 blocked = verdict if isinstance(verdict, Blocked) else blocked
                 answers.append(_judge(claimed_signal, verdict, gate, looks, clock(), draw, delivery))
     finally:

@@ -50,7 +50,9 @@ async def config(tmp_path: Path, sandbox: Sandbox) -> AsyncIterator[Config]:
 async def run_once(config: Config, on_change: Callable[[Figures], None] = lambda _: None) -> Figures:
     """One round, by a house that backs off for tenths of a second at the most."""
     async with asyncio.timeout(20), open_house(config, "run-once") as house:
-        house.gate = Gate(Backoff(first=timedelta(milliseconds=50), cap=timedelta(milliseconds=200)))
+        house.backoff = Backoff(first=timedelta(milliseconds=50), cap=timedelta(milliseconds=200))
+        house.gate = Gate(house.backoff)
+        house.gap = timedelta(milliseconds=50)
         house.on_change = on_change
         sources = [entry.source for entry in config.connectors.values()]
         return await house.run_once(sources, Span(), None, only=False)
