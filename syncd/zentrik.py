@@ -169,43 +169,39 @@ class Zentrik:
             return Troubled(f"{self.api_base}{_SIGNALS} shows an empty page and says that there are more")
         return Listing(found, total, has_more)
 
-    async def process(self, public_id: str) -> Accepted | Gone | Troubled | Refused:
+    async def process(self, public_id: str) -> Accepted | Gone | Refused | Troubled:
         """Have a signal processed anew. Raises `KeyRefused`."""
-        try:
-            response = await self._http.post(f"{self.api_base}{_SIGNALS}/{quote(public_id, safe='')}/process")
-        except _NO_ANSWER as error:
-            return Troubled(_told(error))
-        match response.status_code:
-            case 200 | 201 | 202:
-                job = _json(response.content)
+        answer = await self._ask_for("POST", f"{_SIGNALS}/{quote(public_id, safe='')}/process")
+        match answer:
+            case httpx.Response() if answer.status_code in (401, 403):
+                raise KeyRefused(_key_refused(answer))
+            case httpx.Response():
+                job = _json(answer.content)
                 return Accepted(public_id, _name(job.get("jobId")) if isinstance(job, dict) else None)
-            case 401 | 403:
-                raise KeyRefused(_key_refused(response))
-            case 404 if not _is_html(response.headers, response.content):
-                return Gone()
-            case 404:
-                return Troubled(self._no_api_at(_SIGNALS))
-            case status if 300 <= status < 400:
-                return Troubled(_redirected(status))
-            case 429:
-                return Troubled("too many requests", retry_after(response.headers.get("Retry-After"), self._clock()))
-            case status if 400 <= status < 500:
-                return Refused(_words(response.status_code, response.content))
             case _:
-                return Troubled(_words(response.status_code, response.content))
+                return answer
 
-    async def delete(self, public_id: str) -> Gone | Troubled | Refused | Blocked:
+    async def delete(self, public_id: str) -> Gone | Refused | Troubled | Blocked:
         """Take a signal out of Zentrik for good; one that was gone before is as good. Needs a scope of its own."""
+        answer = await self._ask_for("DELETE", f"{_SIGNALS}/{quote(public_id, safe='')}")
+        match answer:
+            case httpx.Response() if answer.status_code in (401, 403):  # all else that the key is for may go on
+                words = _words(answer.status_code, answer.content)
+                return Blocked(f"the key lacks the scope signals:delete, see Settings → API Keys ({words})")
+            case httpx.Response():
+                return Gone()
+            case _:
+                return answer
+
+    async def _ask_for(self, method: str, path: str) -> httpx.Response | Gone | Refused | Troubled:
+        """Ask for something to be done to a signal: a response that is 2xx, or 401 or 403; else what came of it."""
         try:
-            response = await self._http.delete(f"{self.api_base}{_SIGNALS}/{quote(public_id, safe='')}")
+            response = await self._http.request(method, self.api_base + path)
         except _NO_ANSWER as error:
             return Troubled(_told(error))
         match response.status_code:
-            case status if 200 <= status < 300:
-                return Gone()
-            case 401 | 403:  # not KeyRefused: all else that the key is for may go on
-                words = _words(response.status_code, response.content)
-                return Blocked(f"the key lacks the scope signals:delete, see Settings → API Keys ({words})")
+            case status if 200 <= status < 300 or status in (401, 403):
+                return response
             case 404 if not _is_html(response.headers, response.content):
                 return Gone()
             case 404:
@@ -215,9 +211,9 @@ class Zentrik:
             case 429:
                 return Troubled("too many requests", retry_after(response.headers.get("Retry-After"), self._clock()))
             case status if 400 <= status < 500:
-                return Refused(_words(response.status_code, response.content))
-            case _:
-                return Troubled(_words(response.status_code, response.content))
+                return Refused(_words(status, response.content))
+            case status:
+                return Troubled(_words(status, response.content))
 
     async def ready(self) -> Troubled | None:
         """None when Zentrik says that it is ready; else what it says is wrong. Raises `KeyRefused`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ import pytest
 
 from connectors import csv
 from syncd.cli import cli
-from syncd.config import load
+from syncd.config import Config, ZentrikSettings, load
 from syncd.ledger import State
 
 TOP = Path(__file__).parent.parent
@@ -68,8 +69,24 @@ def test_continuous_integration_runs_the_command_of_the_readme() -> None:
     assert tests in (TOP / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
-def test_links_between_documents_lead_somewhere() -> None:
-    """No link of the README is dead."""
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize(
+    "document", [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))], ids=lambda path: path.name
+)
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    """No link of a document is dead."""
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
         if not target.startswith("http"):
-            assert (TOP / target).exists(), target
+            assert (document.parent / target).exists(), target
+
+
+def test_the_guarantees_name_settings_and_commands_that_there_are() -> None:
+    """Whoever follows the page on guarantees finds the settings it names, with the defaults it gives."""
+    text = (TOP / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    for setting in re.findall(r"`zentrik\.([a-z_]+)", text):
+        assert setting in ZentrikSettings.model_fields, setting
+    assert ZentrikSettings().absent_after == timedelta(seconds=10)
+    assert (ZentrikSettings().nack_window.refused, ZentrikSettings().nack_window.of) == (30, 40)
+    assert (Config().lease, Config().shutdown_timeout) == (timedelta(minutes=20), timedelta(seconds=20))
+    assert {"ledger", "audit", "run-once"} <= cli.commands.keys()
+    for lost, doubled in re.findall(r"\| (\d+) \| (\d+) \|$", text, re.MULTILINE):
+        assert (lost, doubled) == ("0", "0")
