@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import sqlalchemy as sa
 
 from syncd.connector import Source
-from syncd.errors import SourceError
+from syncd.errors import LedgerError, SourceError
 from syncd.ledger import outcomes, pages, posts
 from syncd.ledger.database import Database
 from syncd.ledger.events import tell
@@ -256,10 +256,19 @@ class Ledger:
         """Store the verdicts that have come in, and claim up to `limit` due signals, in one commit.
 
         A claimed signal is `sending` before anybody opens a socket for it. `only` names the connectors to claim for.
+        When nobody can see any more that this run is alive, nothing is claimed; once there are no verdicts left to
+        store, that raises a `LedgerError`.
         """
         accepted = posts.settle(db, answers, run, window)
-        claimed = posts.claim(db, limit, run, now, only, self.leases.post) if limit > 0 else []
-        return Exchanged(claimed, accepted)
+        if limit <= 0:
+            return Exchanged([], accepted)
+        try:
+            self._presence.confirm()
+        except LedgerError:
+            if not answers:
+                raise
+            return Exchanged([], accepted)
+        return Exchanged(posts.claim(db, limit, run, now, only, self.leases.post), accepted)
 
     async def suspect_unfinished(
         self, now: datetime, look_after: timedelta = timedelta(0), absent_after: timedelta = timedelta(0)
@@ -271,7 +280,9 @@ class Ledger:
         """
 
         runs_posting = await self.ask(posts.posting, now)
-        gone = [run for run, _ in runs_posting if run is None or not self._presence.is_alive(run)]
+        gone = await self.on_thread(
+            lambda: [run for run, _ in runs_posting if run is None or not self._presence.is_alive(run)]
+        )
         if not gone and not any(is_over for _, is_over in runs_posting):
             return 0
         return await self.change(posts.suspect, gone, now, look_after, absent_after)

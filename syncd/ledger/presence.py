@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from syncd.errors import LedgerError, LedgerUnusable
 
@@ -30,6 +31,10 @@ class Presence(ABC):
     @abstractmethod
     def hold(self, run: int) -> None:
         """Show that this run is alive until `release`, or until this process dies. Several may be held."""
+
+    @abstractmethod
+    def confirm(self) -> None:
+        """Raise `LedgerError` when a lock was lost: then others take us for dead, and may take over what we hold."""
 
     @abstractmethod
     def is_alive(self, run: int) -> bool:
@@ -69,6 +74,15 @@ class FilePresence(Presence):
                 "writable for this user, with some space left."
             ) from error
         self._held.append((descriptor, path))
+
+    def confirm(self) -> None:
+        """See that the locked files still stand beside the ledger."""
+        for descriptor, path in self._held:
+            if not os.fstat(descriptor).st_nlink:
+                raise LedgerError(
+                    f"ledger {path}: this file showed that syncd is at work, and somebody removed it. syncd ends here, "
+                    "so that nobody does its work a second time beside it; start it again."
+                )
 
     def is_alive(self, run: int) -> bool:
         """Try the lock, shared, so that two who look at once both see; the file of a dead run is cleared away."""
@@ -135,6 +149,19 @@ class SessionPresence(Presence):
         if self._session is None:
             self._session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._session.execute(sa.select(sa.func.pg_advisory_lock(_SPACE, run)))
+
+    def confirm(self) -> None:
+        """See that the connection still stands."""
+        if self._session is None:
+            return
+        try:
+            self._session.execute(sa.select(1))
+        except DBAPIError as error:
+            raise LedgerError(
+                f"ledger {self._engine.url.render_as_string(hide_password=True)}: the database ended the connection "
+                "that shows that syncd is at work. syncd ends here, so that nobody does its work a second time beside "
+                "it; start it again."
+            ) from error
 
     def is_alive(self, run: int) -> bool:
         """Try the lock, shared, so that two who look at once both see, and give it back."""

@@ -10,7 +10,7 @@ import pytest
 
 from syncd.errors import LedgerError
 from syncd.fates import Accepted, Blocked, Failed, Gone, Later, Processed, Refused, Unknown, Unsettled, Verdict
-from syncd.ledger import Answer, Claimed, Database, Ledger, Look, Sighting, State, report
+from syncd.ledger import Answer, Claimed, Database, Exchanged, Ledger, Look, Sighting, State, report
 from syncd.ledger.ledger import AlreadyReading
 from syncd.ledger.outcomes import GONE
 from syncd.records import SetAside
@@ -346,6 +346,23 @@ class TestHalting:
             assert len(await ledger.requeue(rejected, State.REJECTED, run, clock())) == len(rejected)
         assert await ledger.ask(report.halts) == {}
         assert len((await ledger.exchange([], 5, run, clock())).claimed) == 5
+
+
+class TestSeenAlive:
+    async def test_a_run_that_looks_dead_claims_nothing_more(self, ledger: Ledger, clock: Clock) -> None:
+        """What it has in its hands is stored, nothing is taken up, and then it says why and ends."""
+        run = await stored(ledger, clock, signal(1), signal(2))
+        [taken] = (await ledger.exchange([], 1, run, clock())).claimed
+
+        def lost() -> None:
+            raise LedgerError("nobody sees us")
+
+        ledger._presence.confirm = lost  # type: ignore[method-assign]
+        answer = Answer(taken, Accepted("SIGNAL-1"), clock(), clock())
+        assert await ledger.exchange([answer], 5, run, clock()) == Exchanged([], 1)
+        with pytest.raises(LedgerError, match="nobody sees us"):
+            await ledger.exchange([], 5, run, clock())
+        assert await ledger.ask(report.counts) == {"reviews": {State.PROCESSING: 1, State.QUEUED: 1}}
 
 
 class TestSuspectUnfinished:

@@ -108,6 +108,21 @@ def test_a_run_sees_itself_alive(database: Database, presence: Presence) -> None
     assert dies(presence, 7)
 
 
+def test_a_run_notices_that_it_looks_dead(database: Database, presence: Presence, tmp_path: Path) -> None:
+    """A server that ended our session, or a hand that removed our file, does not make two syncds do the same work."""
+    presence.hold(7)
+    presence.confirm()
+    if database.engine.dialect.name == "sqlite":
+        (tmp_path / "ledger.db-run-7").unlink()
+    else:
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as administrator:
+            ours = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 7"
+            administrator.execute(sa.text(f"SELECT pg_terminate_backend(pid) FROM ({ours}) AS holders"))
+    assert dies(presence, 7)
+    with pytest.raises(LedgerError, match="start it again"):
+        presence.confirm()
+
+
 def test_looking_does_not_take_the_lock(database: Database, presence: Presence) -> None:
     """A run that was looked for while it did not exist can begin, and is alive then."""
     assert not presence.is_alive(7)
