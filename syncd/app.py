@@ -27,7 +27,7 @@ from syncd.logs import get_logger
 from syncd.mirror import Mirror
 from syncd.pacing import Gate, LookSchedule, NackWindow, ProcessingBudget
 from syncd.preview import Preview, preview
-from syncd.pull import PATIENCE, Pulled, Span, pull
+from syncd.pull import PATIENCE, SHOWN_ASIDE, Pulled, Span, pull
 from syncd.rebuild import Rebuilt, rebuild
 from syncd.reconcile import Reconciled, reconcile
 from syncd.rerun import Rerun, rerun, rerun_failed
@@ -44,6 +44,7 @@ DEFAULT_WAIT = timedelta(minutes=5)
 """How long `run-once` waits for outcomes after the last post."""
 
 _IDLE = timedelta(seconds=30)  # the longest sleep: another process may have queued something meanwhile
+_TIDY = timedelta(hours=1)  # between two looks whether the day has come to clear away
 _LOOK_AFTER = timedelta(seconds=2)  # how soon a lost answer is looked for, at the latest
 _GAP_PER_CALL = timedelta(milliseconds=100)  # the longer, the more calls a round takes
 _WATCH = timedelta(seconds=5)  # how soon what a dead syncd was posting is looked for
@@ -137,13 +138,15 @@ class House:
             total.requeued += done.requeued
             total.unsearchable += done.unsearchable
             total.trouble = done.trouble
-            if done.trouble or not done.waiting:
+            due = await self._next_due((State.UNKNOWN,), None)
+            if done.trouble or due is None:
                 return total
-            await self._sleep_until(await self._next_due((State.UNKNOWN,), None), wakes=(self.stop,))
+            await self._sleep_until(due, wakes=(self.stop,))
 
     async def rerun(self, external_ids: Sequence[str], states: Sequence[State], connector: str | None) -> Rerun:
         """Try signals again: those named, those in these states, or both narrowed down. Raises `KeyRefused`."""
 
+        await self.ledger.reopen()
         rows = await self.ledger.ask(
             lambda db: list(report.find(db, external_ids=external_ids, states=states, connector=connector))
         )
@@ -213,6 +216,7 @@ class House:
                     tasks.create_task(self._deliver(None, done=self.stop.is_set, patience=None))
                     tasks.create_task(self._settle(self.stop))
                     tasks.create_task(self._follow(None, done=self.stop, patience=timedelta(0)))
+                    tasks.create_task(self._unless_stopped(self._keep_tidy()))
                     tasks.create_task(self._unless_stopped(fail()))
                 while reading:
                     await asyncio.wait(reading)
@@ -234,10 +238,11 @@ class House:
             self.news.set()
             self.on_change(self.figures)
 
-        before = Pulled()
+        before = self.figures.connectors.get(source.name, Pulled())
+        taken = 0
         patient_until = self.clock() + PATIENCE
         while True:
-            left = replace(span, limit=None if span.limit is None else span.limit - before.new)
+            left = replace(span, limit=None if span.limit is None else span.limit - taken)
             async with http_client.lend(
                 source.connector,
                 clock=self.clock,
@@ -248,6 +253,7 @@ class House:
                 pulled = await pull(
                     source, self.ledger, http, self.run, self.clock, left, stopping=self.stop.is_set, on_page=show
                 )
+            taken += pulled.new
             show(pulled)
             tell = log.info if pulled.fetched else log.debug
             tell(
@@ -261,9 +267,10 @@ class House:
             if not waits or pulled.revisit_at is None or pulled.error or self.stop.is_set():
                 return pulled
             before = self.figures.connectors[source.name]
-            if (span.limit is not None and before.new >= span.limit) or pulled.revisit_at > patient_until:
+            again_at = max(pulled.revisit_at, self.clock() + self.gap)
+            if (span.limit is not None and taken >= span.limit) or again_at > patient_until:
                 return pulled
-            await self._sleep_until(pulled.revisit_at, wakes=(self.stop,))
+            await self._sleep_until(again_at, wakes=(self.stop,))
 
     async def _deliver(
         self, only: Sequence[str] | None, *, done: Callable[[], bool], patience: timedelta | None
@@ -281,17 +288,16 @@ class House:
             await self._post_due(only)
             if patience is not None:
                 await self._give_up_on_zentrik()
-            queued = await self._next_due((State.QUEUED,), only)
+            queued, elsewhere = await self.ledger.ask(report.undelivered, only)
             if queued is not None:
                 queued = max(queued, self.clock() + self.gate.opens_in(self.clock()))
             if last_look:
                 # Patience is counted from the last success.
                 if deadline is None or self.figures.accepted > accepted_before:
                     deadline = self.clock() + (patience or timedelta(0))
-                unknown = await self._next_due((State.UNKNOWN, State.SENDING), only)
-                if all(due is None or max(due, self.clock()) > deadline for due in (queued, unknown)):
+                if all(due is None or max(due, self.clock()) >= deadline for due in (queued, elsewhere)):
                     return
-            await self._sleep_until(queued)
+            await self._sleep_until(min((each for each in (queued, deadline) if each), default=None))
 
     async def _post_due(self, only: Sequence[str] | None) -> None:
         """One round of posting."""
@@ -336,10 +342,11 @@ class House:
         others: set[str] = set()
         while not (done.is_set() or self.stop.is_set()):
             self.lost.clear()
+            await self.ledger.confirm_presence()
             await self._suspect()
             if not self.gate.opens_in(self.clock()):
                 try:
-                    await self._unless_stopped(self._reconcile())
+                    await self._unless(self._reconcile(), self.stop, done)
                 except KeyRefused as error:
                     self._endure(error)
             before, others = others, await self.ledger.ask(report.posted_beside, self.run)
@@ -375,32 +382,33 @@ class House:
         while True:
             if done.is_set() and deadline is None:
                 deadline = self.clock() + patience
+            is_last = deadline is not None and self.clock() >= deadline
             self.accepted.clear()
             calls = 0
             if not gate.opens_in(self.clock()):
-                try:
-                    calls = await self._look_for_outcomes(only, gate)
+                try:  # the last look also takes in what would have had its turn before long
+                    calls = await self._look_for_outcomes(only, gate, patience if is_last else timedelta(0))
                 except KeyRefused as error:
                     self._endure(error)
                     gate.park(str(error), _REFUSED, self.clock())
             due = await self._next_due((State.PROCESSING, State.FAILED), only)
             if self.stop.is_set() or (done.is_set() and due is None):
                 return
-            if deadline is not None and self.clock() >= deadline:
+            if is_last or (deadline is not None and due is not None and due > deadline + patience):
                 return
             if due is None:
                 await self._sleep_until(None, wakes=(self.stop, done, self.accepted))
                 continue
             gap = max(self.gap, calls * _GAP_PER_CALL, gate.opens_in(self.clock()))
             wake = max(due, self.clock() + gap)
-            if done.is_set():
-                await self._sleep_until(min(wake, deadline or wake), wakes=(self.stop,))
-            else:
+            if deadline is None:
                 await self._sleep_until(wake, wakes=(self.stop, done))
+            else:
+                await self._sleep_until(min(wake, deadline), wakes=(self.stop,))
 
-    async def _look_for_outcomes(self, only: Sequence[str] | None, gate: Gate) -> int:
-        """One round of asking; how many calls it took."""
-        horizon = max(self.gap, (self.looks.learned or timedelta(0)) / 4)
+    async def _look_for_outcomes(self, only: Sequence[str] | None, gate: Gate, horizon: timedelta) -> int:
+        """One round of asking for what is due within `horizon`; how many calls it took."""
+        horizon = max(horizon, self.gap, (self.looks.learned or timedelta(0)) / 4)
         tracked = await track(
             self.ledger,
             self.zentrik,
@@ -488,6 +496,12 @@ class House:
             log.warning("the clock was set back; nothing waits for the old time", by=str(set_back))
         await self._suspect()
 
+    async def _keep_tidy(self) -> None:
+        """Clear away what is no longer to be kept, as the days go by."""
+        while True:
+            await self.ledger.clear_away(self.run, self.config.retention.bodies, self.clock())
+            await asyncio.sleep(_TIDY.total_seconds())
+
     async def _suspect(self) -> None:
         delivery = self._delivery
         count = await self.ledger.suspect_unfinished(self.clock(), delivery.look_after, delivery.absent_after)
@@ -496,6 +510,7 @@ class House:
 
     async def _count(self) -> None:
         self.figures.close(await self.ledger.ask(report.run_counts, self.run))
+        self.figures.left = await self.ledger.ask(report.left_by_others, self.run, list(self.figures.connectors))
         for name, why in (await self.ledger.ask(report.halts)).items():
             pulled = self.figures.connectors.get(name)
             if pulled is not None and pulled.error is None:
@@ -519,14 +534,19 @@ class House:
 
     async def _unless_stopped(self, work: Awaitable[T]) -> T | None:
         """Await work that may be dropped at any point: once `stop` is set, it is."""
+        return await self._unless(work, self.stop)
+
+    async def _unless(self, work: Awaitable[T], *events: asyncio.Event) -> T | None:
+        """Await work that is dropped as soon as one of the events is set."""
         working = asyncio.ensure_future(work)
-        stopping = asyncio.create_task(self.stop.wait())
+        waiting = [asyncio.create_task(event.wait()) for event in events]
         try:
-            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, *waiting}, return_when=asyncio.FIRST_COMPLETED)
             return await working if working.done() else None
         finally:
             working.cancel()
-            stopping.cancel()
+            for task in waiting:
+                task.cancel()
             await asyncio.wait({working})
 
     async def _until_stopped(self, work: Awaitable[None]) -> None:
@@ -612,7 +632,7 @@ def _sum(one: Pulled, other: Pulled) -> Pulled:
         one.changed + other.changed,
         one.unchanged + other.unchanged,
         one.skipped + other.skipped,
-        [*one.set_aside, *other.set_aside],
+        [*one.set_aside, *other.set_aside][:SHOWN_ASIDE],
         shown=one.shown + other.shown,
     )
 

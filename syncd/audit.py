@@ -248,9 +248,12 @@ def _doubles(external_id: str, held: Sequence[There], kept: There, here: Here | 
 async def _missing(
     zentrik: Zentrik, absent: Sequence[Here], patience: Patience
 ) -> tuple[list[Difference], Troubled | None]:
-    """Those that Zentrik, asked for each, says it does not have."""
+    """Those that Zentrik, asked for each, says it does not have; none while that may not be its own word."""
     missing: list[Difference] = []
+    trouble: Troubled | None = None
     for rows in batched(absent, _TOGETHER):
+        if trouble:
+            break
         answers = await asyncio.gather(*(patience.ask(partial(zentrik.get, row.public_id or "")) for row in rows))
         for row, answer in zip(rows, answers, strict=True):
             match answer:
@@ -258,8 +261,9 @@ async def _missing(
                     words = f"{row.state} here, gone there"
                     missing.append(Difference(Kind.MISSING, row.external_id, row.public_id or "", words, row))
                 case Troubled():
-                    return missing, answer
-    return missing, None
+                    trouble = answer
+    doubt = await patience.ask(zentrik.doubt) if missing else None
+    return ([], trouble or doubt) if doubt else (missing, trouble)
 
 
 async def _unknown_here(

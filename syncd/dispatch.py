@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from syncd.errors import KeyRefused
 from syncd.fates import Accepted, Blocked, Later, Refused, Unknown, Verdict
-from syncd.ledger import Answer, Claimed, Ledger
+from syncd.ledger import Answer, Claimed, Closed, Ledger
 from syncd.logs import get_logger
 from syncd.pacing import Gate, LookSchedule, NackWindow
 from syncd.retry import Backoff
@@ -76,9 +76,12 @@ async def dispatch(
             is_open = not blocked and not stopping() and gate.is_open(clock())
             room = delivery.concurrency - len(under_way) if is_open else 0
             if answers or room:
-                claimed, accepted = await ledger.exchange(answers, room, run, clock(), only, delivery.window)
-                answers = []
-                done.accepted += accepted
+                asked = _asked(answers)
+                exchanged = await ledger.exchange(answers, room, run, clock(), only, delivery.window, asked)
+                claimed, answers = exchanged.claimed, []
+                done.accepted += exchanged.accepted
+                if exchanged.closed:  # another syncd was asked to wait, or the run before this one
+                    gate.park(exchanged.closed.reason, exchanged.closed.until - clock(), clock())
                 on_answers(done)
                 under_way |= {asyncio.create_task(_post(zentrik, signal, clock)) for signal in claimed}
             if not under_way:
@@ -97,6 +100,25 @@ async def dispatch(
     if blocked:
         raise KeyRefused(f"{blocked.reason}. Every record is kept; the next run goes on from here.")
     return done
+
+
+def _asked(answers: Sequence[Answer]) -> Closed | None:
+    """The longest wait that Zentrik asked for in these answers, for all that goes to it."""
+    waits = [
+        Closed(answer.at + after, reason)
+        for answer in answers
+        for reason, after in [_wait_for_all(answer.verdict)]
+        if after
+    ]
+    return max(waits, default=None)
+
+
+def _wait_for_all(verdict: Verdict) -> tuple[str, timedelta | None]:
+    match verdict:
+        case Later(reason, after, parks=True) | Unknown(reason, after, parks=True):
+            return reason, after
+        case _:
+            return "", None
 
 
 async def _reopen(zentrik: Zentrik, gate: Gate, clock: Callable[[], datetime]) -> None:

@@ -81,8 +81,9 @@ class Failed:
 
     @property
     def mark(self) -> str | None:
-        """Which processing it was that failed, as far as Zentrik says."""
-        return self.job_id or (self.ended_at.isoformat() if self.ended_at else None)
+        """Which processing it was that failed, as far as Zentrik says: its job, which may run twice, and its end."""
+        told = (self.job_id, self.ended_at.isoformat() if self.ended_at else None)
+        return " ".join(filter(None, told)) or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,9 @@ class Figures:
     """What a run did, as it prints and stores it. The parts add up, whatever happened (`imbalances`).
 
     `signals` counts the signals it touched by their state. `carried` are those among them that earlier runs had queued,
-    or had seen accepted; `passed_on` those it queued or saw accepted itself and another syncd moved on since.
+    or had seen accepted; `passed_on` those it queued or saw accepted itself and another syncd moved on since. `left`
+    counts signals of its connectors that it did not touch and that Zentrik has not accepted yet either: their time has
+    not come, or another syncd has them in its hands.
     """
 
     connectors: dict[str, Pulled] = field(default_factory=dict)
@@ -36,6 +38,7 @@ class Figures:
     signals: dict[State, int] = field(default_factory=lambda: dict.fromkeys(State, 0))
     carried: Moved = Moved()
     passed_on: Moved = Moved()
+    left: int = 0
 
     def close(self, counts: RunCounts) -> None:
         """Take over what the ledger says of the run at its end: it also has what was stored as the run was cut off."""
@@ -99,15 +102,15 @@ class Figures:
                 for name, moved in (("carried", self.carried), ("passedOn", self.passed_on))
                 if moved != Moved()
             },
+            **({"left": self.left} if self.left else {}),
         }
 
     @property
     def is_clean(self) -> bool:
         """Whether all that was asked for is done: no connector stopped, nothing failed, nothing left unposted."""
-        left = (State.FAILED, State.REJECTED, State.QUEUED, State.SENDING, State.UNKNOWN)
-        return not any(pulled.error for pulled in self.connectors.values()) and not any(
-            self.signals[state] for state in left
-        )
+        undone = (State.FAILED, State.REJECTED, State.QUEUED, State.SENDING, State.UNKNOWN)
+        stopped = any(pulled.error for pulled in self.connectors.values())
+        return not (stopped or self.left or any(self.signals[state] for state in undone))
 
 
 def halted(name: str, why: str) -> str:

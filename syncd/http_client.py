@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -81,7 +82,7 @@ def lend(
     """
     polite = Polite(
         inner=transport or httpx.AsyncHTTPTransport(),
-        hosts=frozenset(host.lower() for host in connector.hosts()),
+        connector=connector,
         allow_http=allow_http,
         clock=clock,
         sleep=sleep,
@@ -93,7 +94,7 @@ def lend(
     )
     return Lent(
         transport=polite,
-        auth=Sorted(connector.auth() or httpx.Auth()),
+        auth=Sorted(connector),
         timeout=timeout,
         headers={"User-Agent": user_agent},
         follow_redirects=True,
@@ -112,10 +113,17 @@ class Lent(httpx.AsyncClient):
 
 
 class Sorted(httpx.Auth):
-    """The connector's auth. An error that answers a request of its own, for a token, is sorted at once."""
+    """The connector's auth, asked for when it is needed first: a key that cannot be read is trouble of that reading.
 
-    def __init__(self, auth: httpx.Auth) -> None:
-        self._auth = auth
+    An error that answers a request of its own, for a token, is sorted at once.
+    """
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+
+    @cached_property
+    def _auth(self) -> httpx.Auth:
+        return self._connector.auth() or httpx.Auth()
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         async with aclosing(self._auth.async_auth_flow(request)) as flow:
@@ -138,7 +146,7 @@ class Polite(httpx.AsyncBaseTransport):
     """A transport that asks only the hosts it was given, and asks again when there is hope."""
 
     inner: httpx.AsyncBaseTransport
-    hosts: frozenset[str]
+    connector: Connector
     allow_http: bool
     clock: Callable[[], datetime]
     sleep: Callable[[float], Awaitable[None]]
@@ -147,6 +155,11 @@ class Polite(httpx.AsyncBaseTransport):
     largest: int
     timeout: httpx.Timeout
     user_agent: str
+
+    @cached_property
+    def hosts(self) -> frozenset[str]:
+        """The hosts that the connector declares."""
+        return frozenset(host.lower() for host in self.connector.hosts())
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self._permit(request)

@@ -82,8 +82,10 @@ async def reconcile(
     done.trouble = await _look_in_the_gap(ledger, zentrik, search, patience)
     began = clock()
     ripe = {name for name, each in search.missing.items() if each.absent_from is None or each.absent_from <= began}
+    obscure: set[str] = set()
     if done.trouble is None and search.missing:
-        done.trouble = await _look_in_the_list(zentrik, search, ripe, patience)
+        done.trouble = await _look_in_the_list(zentrik, search, ripe, patience, obscure)
+    ripe -= obscure  # it is there, and nobody can say as what
     now = clock()
     absent = [] if done.trouble else [each for name, each in search.missing.items() if name in ripe]
     sightings = [Sighting(each.id, each.attempt, accepted, now) for each, accepted in search.finds()]
@@ -92,7 +94,8 @@ async def reconcile(
     done.requeued = len(absent)
     done.waiting = len(search.missing.keys() - ripe)
     # Trouble is given as long to pass as it was put up with, so that a list that is never whole is not read for ever.
-    rest = max(done.trouble.after or _REST, _REST, now - started) if done.trouble else timedelta(0)
+    asked = done.trouble.after if done.trouble else None
+    rest = max(asked or _REST, _REST, now - started) if done.trouble or obscure else timedelta(0)
     left = [each for name, each in search.missing.items() if done.trouble or name not in ripe]
     if left:
         await ledger.look_again({each.id: max(each.absent_from or now, now + rest) for each in left})
@@ -180,11 +183,11 @@ async def _look_in_the_gap(ledger: Ledger, zentrik: Zentrik, search: _Search, pa
 
 
 async def _look_in_the_list(
-    zentrik: Zentrik, search: _Search, ripe: Collection[str], patience: Patience
+    zentrik: Zentrik, search: _Search, ripe: Collection[str], patience: Patience, obscure: set[str]
 ) -> Troubled | None:
     """Sweep it until none of the ripe ones is missing; when there is none, look at both of its ends.
 
-    Without trouble, a ripe one that is still missing is not there.
+    Without trouble, a ripe one that is still missing is not there, unless it is `obscure`: shown without a publicId.
     """
     pages = count(1)
 
@@ -193,7 +196,7 @@ async def _look_in_the_list(
         is_enough = next(pages) >= _ENDS and search.missing.keys().isdisjoint(ripe)
         return is_enough or not search.missing
 
-    return await sweep(zentrik, see, patience=patience, leaning=_rises)
+    return await sweep(zentrik, see, patience=patience, leaning=_rises, obscure=obscure)
 
 
 def _rises(first: Sequence[Remote], last: Sequence[Remote]) -> bool:

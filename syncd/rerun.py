@@ -4,14 +4,18 @@ budget lasts, and on an operator's word, which also queues rejected ones anew.""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TypeVar
 
+from syncd.errors import KeyRefused
 from syncd.fates import Accepted, Failed, Gone, Refused
 from syncd.ledger import Ledger, State, Waiting, report
 from syncd.logs import get_logger
 from syncd.zentrik import Remote, Troubled, Zentrik
+
+T = TypeVar("T")
 
 log = get_logger()
 
@@ -45,11 +49,18 @@ async def rerun_failed(
     not_asked: list[int] = []
     deleted: list[int] = []
     trouble: Troubled | None = None
+    refusal: KeyRefused | None = None
     for start in range(0, len(due), _TOGETHER):
         some = due[start : start + _TOGETHER]
-        answers = [trouble] * len(some) if trouble else await asyncio.gather(*(_again(zentrik, each) for each in some))
+        if trouble or refusal:
+            not_asked += (waiting.id for waiting in some)
+            continue
+        answers = await asyncio.gather(*(_unless_refused(_again(zentrik, each)) for each in some))
         for waiting, answer in zip(some, answers, strict=True):
             match answer:
+                case KeyRefused():
+                    refusal = answer
+                    not_asked.append(waiting.id)
                 case Accepted(_, job_id):
                     jobs[waiting.id] = job_id
                 case Gone():
@@ -60,14 +71,30 @@ async def rerun_failed(
                 case Troubled():
                     trouble = answer
                     not_asked.append(waiting.id)
-    if due:
+    if due:  # stored at once, whatever else happens: these run already
         await ledger.await_again(jobs, run, clock())
         await ledger.leave_failed(refused)
+    if deleted and not (trouble or refusal):
+        doubt = await _unless_refused(zentrik.doubt())
+        trouble, refusal = (None, doubt) if isinstance(doubt, KeyRefused) else (doubt, None)
+    if trouble or refusal:
+        again_in = trouble.after if trouble and trouble.after else _PATIENCE
+        await ledger.postpone_reruns(not_asked + deleted, clock() + again_in)
+        deleted = []
+    if due:
         await ledger.note_deleted(deleted, run, clock())
         log.info("processed again", asked=len(due), again=len(jobs), deleted=len(deleted))
-    if trouble:
-        await ledger.postpone_reruns(not_asked, clock() + (trouble.after or _PATIENCE))
+    if refusal:
+        raise refusal
     return trouble
+
+
+async def _unless_refused(call: Awaitable[T]) -> T | KeyRefused:
+    """What a call answers, or that the key was refused: what the calls beside it came to is not to be forgotten."""
+    try:
+        return await call
+    except KeyRefused as refusal:
+        return refusal
 
 
 async def _again(zentrik: Zentrik, waiting: Waiting) -> Accepted | Gone | Refused | Troubled:
@@ -120,26 +147,35 @@ async def _process(
 ) -> None:
     """Ask for each to be processed anew, a few at a time, until Zentrik is in trouble."""
     trouble: Troubled | None = None
+    deleted: list[report.SignalRow] = []
     for start in range(0, len(failed), _TOGETHER):
         some = failed[start : start + _TOGETHER]
         if trouble:
             done.left += [(row.external_id, trouble.reason) for row in some]
             continue
-        answers = await asyncio.gather(*(zentrik.process(row.public_id or "") for row in some))
+        answers = await asyncio.gather(*(_unless_refused(zentrik.process(row.public_id or "")) for row in some))
         jobs: dict[int, str | None] = {}
         for row, answer in zip(some, answers, strict=True):
             match answer:
                 case Accepted(_, job_id):
                     jobs[row.id] = job_id
                 case Gone():
-                    await ledger.note_deleted([row.id], run, clock())
-                    done.left.append((row.external_id, "Zentrik no longer has it: it was deleted there"))
+                    deleted.append(row)
                 case Refused(reason):
                     done.left.append((row.external_id, reason))
                 case Troubled(reason):
                     trouble = answer
                     done.left.append((row.external_id, reason))
         done.processing += await ledger.reprocess(jobs, run, clock())
+        for refusal in answers:
+            if isinstance(refusal, KeyRefused):
+                raise refusal
+    if deleted:
+        trouble = trouble or await zentrik.doubt()
+        if not trouble:
+            await ledger.note_deleted([row.id for row in deleted], run, clock())
+        why = trouble.reason if trouble else "Zentrik no longer has it: it was deleted there"
+        done.left += [(row.external_id, why) for row in deleted]
 
 
 def _stays(row: report.SignalRow) -> str | None:

@@ -134,6 +134,8 @@ def _edges(figures: Figures) -> Iterator[Text]:
     if figures.passed_on.signals or figures.passed_on.accepted:
         most = max(figures.passed_on.signals, figures.passed_on.accepted)
         yield Text(f"{_grouped(most)} more were moved on by another syncd on this ledger", "dim")
+    if figures.left:
+        yield Text(f"{_grouped(figures.left)} more wait for their time, or for another syncd", "yellow")
     if figures.signals[State.PROCESSING]:
         yield Text("what is still being processed at Zentrik is asked about by the next run, or by the daemon", "dim")
     for sum_ in figures.imbalances():

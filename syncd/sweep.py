@@ -8,6 +8,9 @@ The list has no filter and no documented order, and it changes while it is read.
   that is yet to be read to the part that has been, and only the count tells. Deleted signals must not stand in for
   such a one: when the count falls, so many more must be shown, or the list is read a second time.
 
+Zentrik counts items that cannot be read, too, such as one without a publicId. Each is known again by what it says, and
+counts as shown; those that are alike count once, so that they never make up for a signal that was not.
+
 Where Zentrik gives no count, the list is read twice. Nothing is assumed of its order, only that a page is what it holds
 from that offset on. Between the same two pages, a signal created that is yet to be shown can make up for one deleted
 that was; then the count cannot tell that a third has moved past.
@@ -22,8 +25,11 @@ from datetime import timedelta
 from itertools import count
 from typing import TypeAlias, TypeVar
 
+from syncd.logs import get_logger
 from syncd.retry import Backoff
-from syncd.zentrik import PAGE_SIZE, Listing, Remote, Troubled, Zentrik, number_of
+from syncd.zentrik import PAGE_SIZE, Listing, Remote, Troubled, Unreadable, Zentrik, number_of
+
+log = get_logger()
 
 T = TypeVar("T")
 
@@ -81,13 +87,25 @@ async def sweep(
     patience: Patience = Patience(),
     leaning: Leaning | None = None,
     most: int = MOST,
+    obscure: set[str] | None = None,
 ) -> Troubled | None:
     """Show `see` every signal of the workspace, page by page. None: all of them were shown, or it had enough.
 
     The first dozen pages are read as fast as they come, the others at most ten a second. With `leaning` both ends are
-    looked at first, and the reading begins at the one it names. Raises `KeyRefused`.
+    looked at first, and the reading begins at the one it names. The externalIds of items that cannot be read are put
+    into `obscure`: these are there, whatever their signals are called. Raises `KeyRefused`.
     """
     reading = _Reading(zentrik, see, patience, most)
+    try:
+        return await _sweep(reading, leaning)
+    finally:
+        if reading.unreadable:
+            log.warning("the list of signals has items that cannot be read", items=len(reading.unreadable))
+        if obscure is not None:
+            obscure.update(item.external_id for item in reading.unreadable if item.external_id)
+
+
+async def _sweep(reading: _Reading, leaning: Leaning | None) -> Troubled | None:
     first = await reading.page(0)
     if isinstance(first, Troubled) or reading.is_enough:
         return first if isinstance(first, Troubled) else None
@@ -110,7 +128,7 @@ async def sweep(
 
 def _is_tail(page: Listing) -> bool:
     """Whether the list ends with this page. A full one is not believed to be the last: the count may be out of date."""
-    return not page.has_more and len(page.signals) < PAGE_SIZE
+    return not page.has_more and page.size < PAGE_SIZE
 
 
 def _overlap(size: int) -> int:
@@ -123,6 +141,7 @@ class _Reading:
 
     def __init__(self, zentrik: Zentrik, see: See, patience: Patience, most: int) -> None:
         self.is_enough = False
+        self.unreadable: set[Unreadable] = set()
         self._zentrik = zentrik
         self._see = see
         self._patience = patience
@@ -138,7 +157,7 @@ class _Reading:
     @property
     def is_whole(self) -> bool:
         """Whether nothing that was there when the reading began can have escaped it."""
-        unseen = self._total - len(self._shown)
+        unseen = self._total - len(self._shown) - len(self.unreadable)
         match self._laps:
             case 0:
                 return False
@@ -151,7 +170,8 @@ class _Reading:
     def figures(self) -> str:
         """How far it came, for people."""
         counted = f"Zentrik counts {self._total}" if self._is_counted else "Zentrik gives no count"
-        return f"{counted}, and {len(self._shown)} were shown in {self._calls} pages"
+        shown = f"{len(self._shown)} were shown in {self._calls} pages"
+        return f"{counted}, and {shown}" + (f"; {len(self.unreadable)} cannot be read" if self.unreadable else "")
 
     async def page(self, offset: int) -> Listing | Troubled:
         """Read a page, and have it seen."""
@@ -161,12 +181,13 @@ class _Reading:
         listing = await self._patience.ask(lambda: self._zentrik.list(offset))
         if isinstance(listing, Listing):
             self._is_counted = listing.total is not None
-            self._reach = max(self._reach, offset + len(listing.signals))
+            self._reach = max(self._reach, offset + listing.size)
             if listing.total is not None:
                 self._fallen += max(0, self._total - listing.total)
                 self._total = listing.total
             for remote in listing.signals:
                 self._shown.add(remote.public_id)
+            self.unreadable.update(listing.unreadable)
             self.is_enough = self._see(listing.signals)
         return listing
 
@@ -176,6 +197,7 @@ class _Reading:
         Distances are counted from there: from the head of the list, or from its tail.
         """
         joined = _PublicIds()
+        broken: set[Unreadable] = set()
         distance = -_overlap(PAGE_SIZE)
         size, leap, stalls = 0, 0, 0
         while True:
@@ -192,17 +214,18 @@ class _Reading:
             head, tail = offset == 0, _is_tail(listing)
             starts, ends = (tail, head) if from_tail else (head, tail)
             if starts or any(public_id in joined for public_id in page):
-                news = sum([joined.add(public_id) for public_id in page])
-                is_remainder = not (from_tail or news) and len(page) <= _overlap(size) < size
+                news = sum([joined.add(public_id) for public_id in page]) + len(set(listing.unreadable) - broken)
+                broken.update(listing.unreadable)
+                is_remainder = not (from_tail or news) and listing.size <= _overlap(size) < size
                 if ends or is_remainder:
                     self._laps += 1
                     return None
                 # Nothing new: so much was created before it since the last page that it shows what that did. Leap.
                 leap, stalls = (0, 0) if news else (max(PAGE_SIZE, 2 * leap), stalls + 1)
-                size = len(page)
+                size = listing.size
                 distance = (self._total - offset if from_tail else offset + size) - _overlap(size) + leap
             else:  # so much was deleted before it that something may have slipped past. Go back.
-                distance, leap = distance - (len(page) or PAGE_SIZE), 0
+                distance, leap = distance - (listing.size or PAGE_SIZE), 0
             if stalls > _STALLS:
                 return Troubled(f"the list of signals shows the same at every offset: {self.figures}")
             if self._is_endless():
@@ -211,7 +234,7 @@ class _Reading:
     def _is_endless(self) -> bool:
         """Whether more was read than the longest list, or one that changes all the time, could account for."""
         length = self._total if self._is_counted else self._reach
-        return self._calls > 100 + length // 8 or len(self._shown) > self._most
+        return self._calls > 100 + length // 8 or len(self._shown) + len(self.unreadable) > self._most
 
 
 class _PublicIds:

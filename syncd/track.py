@@ -18,7 +18,7 @@ from syncd.ledger import Ledger, Look, Waiting
 from syncd.logs import get_logger
 from syncd.mirror import Mirror
 from syncd.pacing import LookSchedule, ProcessingBudget
-from syncd.zentrik import PAGE_SIZE, Listing, Troubled, Zentrik
+from syncd.zentrik import PAGE_SIZE, SHOWN_AFTER, Listing, Troubled, Zentrik
 
 log = get_logger()
 
@@ -28,7 +28,6 @@ BATCH = 2000
 _WORTHWHILE = 2  # signals a page must show to be worth more than single calls
 _SHARES = 0.25  # of its age: by so much a look may come early, to share its calls
 _ALL = timedelta(days=365)  # no look lies further ahead
-_SHOWN_AFTER = timedelta(seconds=30)  # a 404 of something younger does not mean that it was deleted
 _BUDGET = ProcessingBudget()
 
 
@@ -75,6 +74,11 @@ async def track(
         return tracked
     calls_before = zentrik.calls.reads
     seen, tracked.trouble = await _look(zentrik, due, along, mirror, clock)
+    gone = [name for name, outcome in seen.items() if isinstance(outcome, Gone)]
+    if gone:
+        tracked.trouble = tracked.trouble or await zentrik.doubt()
+        if tracked.trouble:
+            seen |= dict.fromkeys(gone, Unsettled())
     tracked.calls = zentrik.calls.reads - calls_before
     now = clock()
     results: list[Look] = []
@@ -109,7 +113,7 @@ def _believed(outcome: Outcome, waiting: Waiting, now: datetime) -> Outcome:
     match outcome:
         case Failed() if outcome.mark is not None and outcome.mark == waiting.failed_as:
             return Unsettled()
-        case Gone() if now - waiting.accepted_at < _SHOWN_AFTER:
+        case Gone() if now - waiting.accepted_at < SHOWN_AFTER:
             return Unsettled()
         case _:
             return outcome

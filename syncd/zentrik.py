@@ -6,6 +6,7 @@ Source: Zentrik External REST API (Signals). `readyz` is from its import templat
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -37,11 +38,24 @@ from syncd.retry import Backoff, retry_after
 PAGE_SIZE = 100
 """The most signals a list call gives."""
 
+SHOWN_AFTER = timedelta(seconds=30)
+"""A signal younger than this may not be shown everywhere yet: a 404 for it does not mean that it was deleted."""
+
+LONGEST_ANSWER = 32 * 1024 * 1024
+"""The bytes of the longest answer that is read, unpacked: a page of signals as large as Zentrik takes them is less."""
+
 _SIGNALS = "/external/v1/signals"
 _LONGEST_NAME = 200
 _NUMBERED = re.compile(r"SIGNAL-([1-9][0-9]{0,14})", re.ASCII)
-_NO_ANSWER = (httpx.RequestError, OSError)
-"""What ends a request without an answer; a connection whose encryption breaks raises an OSError that httpx lets by."""
+
+
+class _TooLong(Exception):
+    """An answer of more than `LONGEST_ANSWER` bytes; it was not read to its end."""
+
+
+_NO_ANSWER = (httpx.RequestError, OSError, _TooLong)
+"""What ends a request without an answer; a connection whose encryption breaks raises an OSError that httpx lets by, and
+`TimeoutError` is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +81,35 @@ def number_of(public_id: str) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An item of the list that is no signal, such as one without a publicId. Known again by a digest of all it says."""
+
+    digest: bytes
+    external_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """One page of the list of signals, and how many there are in all (None when Zentrik does not say)."""
 
     signals: tuple[Remote, ...]
     total: int | None
     has_more: bool
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many items the page had, readable or not."""
+        return len(self.signals) + len(self.unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A response, read to its end."""
+
+    status_code: int
+    headers: httpx.Headers
+    content: bytes
 
 
 @dataclass(slots=True)
@@ -92,7 +129,10 @@ class Troubled:
 
 
 class Zentrik:
-    """A workspace's Signals API. Speaks only to `api_base`; the key goes nowhere else."""
+    """A workspace's Signals API. Speaks only to `api_base`; the key goes nowhere else.
+
+    No call takes longer than `timeout`, however an answer trickles in, and none reads more than `LONGEST_ANSWER`.
+    """
 
     def __init__(
         self,
@@ -108,13 +148,15 @@ class Zentrik:
         self.api_base = api_base.rstrip("/")
         self.calls = Calls()
         self._clock = clock
+        self._limit = timeout.total_seconds()
+        before = min(10.0, self._limit / 2)  # ends first: what was never connected is known not to have arrived
         self._http = httpx.AsyncClient(
             headers={
                 "Authorization": f"Bearer {key}",
                 "Accept": "application/json",
                 "User-Agent": user_agent,
             },
-            timeout=httpx.Timeout(timeout.total_seconds(), connect=min(10.0, timeout.total_seconds())),
+            timeout=httpx.Timeout(self._limit, connect=before, pool=self._limit / 4),
             limits=httpx.Limits(max_connections=concurrency + 4, max_keepalive_connections=concurrency + 4),
             follow_redirects=False,  # a redirect would carry the key, and could turn a POST into a GET
             transport=transport,
@@ -132,18 +174,19 @@ class Zentrik:
         """Create a signal; the verdict says what is certain about it."""
         self.calls.posts += 1
         try:
-            response = await self._http.post(
-                self.api_base + _SIGNALS, content=body, headers={"Content-Type": "application/json"}
-            )
+            answer = await self._call("POST", _SIGNALS, content=body, headers={"Content-Type": "application/json"})
         except _NO_ANSWER as error:
             return _broken_off(error)
-        return verdict(response.status_code, response.headers, response.content, self._clock())
+        return verdict(answer.status_code, answer.headers, answer.content, self._clock())
 
     async def get(self, public_id: str) -> Remote | Gone | Troubled:
-        """One signal. Raises `KeyRefused`."""
+        """One signal. Raises `KeyRefused`.
+
+        A gateway can answer 404 for a Zentrik it does not reach: before anything is concluded from `Gone`, `doubt`.
+        """
         self.calls.reads += 1
         answer = await self._read(f"{_SIGNALS}/{quote(public_id, safe='')}")
-        if isinstance(answer, httpx.Response):
+        if isinstance(answer, _Answer):
             if answer.status_code == 404:
                 return Gone()
             found = _remote(_json(answer.content))
@@ -154,12 +197,14 @@ class Zentrik:
         """A page of the workspace's signals, in an order Zentrik does not document. Raises `KeyRefused`."""
         self.calls.reads += 1
         answer = await self._read(_SIGNALS, params={"limit": limit, "offset": offset})
-        if not isinstance(answer, httpx.Response):
+        if not isinstance(answer, _Answer):
             return answer
         items = _json(answer.content)
         if answer.status_code == 404 or not isinstance(items, list):
             return Troubled(f"{self.api_base}{_SIGNALS} did not answer with a list of signals")
-        found = tuple(remote for item in items if (remote := _remote(item)))
+        read = [(item, _remote(item)) for item in items]
+        found = tuple(remote for _, remote in read if remote)
+        unreadable = tuple(_unreadable(item) for item, remote in read if not remote)
         total, reached = _number(answer.headers.get("X-Total-Count")), offset + len(items)
         said = answer.headers.get("X-Has-More", "").strip().lower()
         has_more = said == "true" or (
@@ -167,15 +212,24 @@ class Zentrik:
         )  # where nothing is said, only an empty page is the end: a page may be shorter than was asked for
         if has_more and not items:  # taken as the end, it could hide a signal; taken at its word, there is no end
             return Troubled(f"{self.api_base}{_SIGNALS} shows an empty page and says that there are more")
-        return Listing(found, total, has_more)
+        return Listing(found, total, has_more, unreadable)
+
+    async def doubt(self) -> Troubled | None:
+        """Why a signal that was `Gone` a moment ago may be there all the same; None when it may be believed.
+
+        Who answers with the list of signals is Zentrik, so the 404 was most likely its own. One call serves for all
+        the signals of a round. Raises `KeyRefused`.
+        """
+        listing = await self.list(limit=1)
+        return listing if isinstance(listing, Troubled) else None
 
     async def process(self, public_id: str) -> Accepted | Gone | Refused | Troubled:
         """Have a signal processed anew. Raises `KeyRefused`."""
         answer = await self._ask_for("POST", f"{_SIGNALS}/{quote(public_id, safe='')}/process")
         match answer:
-            case httpx.Response() if answer.status_code in (401, 403):
+            case _Answer() if answer.status_code in (401, 403):
                 raise KeyRefused(_key_refused(answer))
-            case httpx.Response():
+            case _Answer():
                 job = _json(answer.content)
                 return Accepted(public_id, _name(job.get("jobId")) if isinstance(job, dict) else None)
             case _:
@@ -185,18 +239,18 @@ class Zentrik:
         """Take a signal out of Zentrik for good; one that was gone before is as good. Needs a scope of its own."""
         answer = await self._ask_for("DELETE", f"{_SIGNALS}/{quote(public_id, safe='')}")
         match answer:
-            case httpx.Response() if answer.status_code in (401, 403):  # all else that the key is for may go on
+            case _Answer() if answer.status_code in (401, 403):  # all else that the key is for may go on
                 words = _words(answer.status_code, answer.content)
                 return Blocked(f"the key lacks the scope signals:delete, see Settings → API Keys ({words})")
-            case httpx.Response():
+            case _Answer():
                 return Gone()
             case _:
                 return answer
 
-    async def _ask_for(self, method: str, path: str) -> httpx.Response | Gone | Refused | Troubled:
+    async def _ask_for(self, method: str, path: str) -> _Answer | Gone | Refused | Troubled:
         """Ask for something to be done to a signal: a response that is 2xx, or 401 or 403; else what came of it."""
         try:
-            response = await self._http.request(method, self.api_base + path)
+            response = await self._call(method, path)
         except _NO_ANSWER as error:
             return Troubled(_told(error))
         match response.status_code:
@@ -218,7 +272,7 @@ class Zentrik:
     async def ready(self) -> Troubled | None:
         """None when Zentrik says that it is ready; else what it says is wrong. Raises `KeyRefused`."""
         answer = await self._read("/readyz")
-        if not isinstance(answer, httpx.Response):
+        if not isinstance(answer, _Answer):
             return answer
         said = _json(answer.content)
         if answer.status_code == 404 or not isinstance(said, dict):
@@ -257,10 +311,10 @@ class Zentrik:
                 )
             await sleep(wait.total_seconds())
 
-    async def _read(self, path: str, params: Mapping[str, int] | None = None) -> httpx.Response | Troubled:
+    async def _read(self, path: str, params: Mapping[str, int] | None = None) -> _Answer | Troubled:
         """GET: a response that is 2xx, or a 404 in JSON; anything else is trouble, or raises `KeyRefused`."""
         try:
-            response = await self._http.get(self.api_base + path, params=params)
+            response = await self._call("GET", path, params=params)
         except _NO_ANSWER as error:
             return Troubled(_told(error))
         match response.status_code:
@@ -277,6 +331,31 @@ class Zentrik:
             case _:
                 after = retry_after(response.headers.get("Retry-After"), self._clock())
                 return Troubled(_words(response.status_code, response.content), after)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, int] | None = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> _Answer:
+        """Send a request and read what is answered. Raises what `_NO_ANSWER` names.
+
+        The limits of the connection count from one byte to the next; this one is for the whole call.
+        """
+        url = self.api_base + path
+        async with (
+            asyncio.timeout(self._limit),
+            self._http.stream(method, url, params=params, content=content, headers=headers) as response,
+        ):
+            received = bytearray()
+            async for some in response.aiter_bytes():
+                received += some
+                if len(received) > LONGEST_ANSWER:
+                    raise _TooLong
+            return _Answer(response.status_code, response.headers, bytes(received))
 
     def _no_api_at(self, path: str) -> str:
         return f"{self.api_base}{path} answers with a web page; check api_base (it ends in /api)"
@@ -351,10 +430,12 @@ def _told(error: Exception) -> str:
     match error:
         case httpx.ConnectTimeout():
             return "it cannot be reached (no connection in time)"
-        case httpx.TimeoutException():
+        case httpx.TimeoutException() | TimeoutError():
             return "no answer in time"
         case httpx.ConnectError():
             return f"it cannot be reached ({error})" if str(error) else "it cannot be reached"
+        case _TooLong():
+            return f"the answer is longer than {LONGEST_ANSWER // 1024**2} MB"
         case _:
             return f"the connection broke off ({str(error) or type(error).__name__})"
 
@@ -363,7 +444,7 @@ def _redirected(status: int) -> str:
     return f"the address redirects elsewhere ({status}); set api_base to where it leads, with https"
 
 
-def _key_refused(response: httpx.Response) -> str:
+def _key_refused(response: _Answer) -> str:
     if response.status_code == 403:
         return (
             f"Zentrik refused what we asked ({_words(403, response.content)}): the key lacks a scope. "
@@ -394,6 +475,15 @@ def _remote(item: object) -> Remote | None:
         case _:
             outcome = Unsettled()
     return Remote(public_id, _text(item.get("externalId")), outcome, job_id, _instant(item.get("createdAt")))
+
+
+def _unreadable(item: object) -> Unreadable:
+    try:
+        told = json.dumps(item, sort_keys=True)
+    except RecursionError:
+        told = ""
+    external_id = _text(item.get("externalId")) if isinstance(item, dict) else None
+    return Unreadable(hashlib.blake2b(told.encode(), digest_size=8).digest(), external_id)
 
 
 def _words(status: int, content: bytes) -> str:

@@ -124,6 +124,12 @@ async def ledger(ledger_url: str) -> AsyncIterator[Ledger]:
     opened.close()
 
 
+def dies(ledger: Ledger) -> None:
+    """What the operating system does for a process that is gone; what is left of it here is a stranger to its runs."""
+    ledger._presence.release()
+    ledger._runs.clear()
+
+
 async def rows(ledger: Ledger) -> list[report.SignalRow]:
     """Every signal, in the order it was queued."""
     return sorted(await ledger.ask(lambda db: list(report.find(db))), key=lambda row: row.id)

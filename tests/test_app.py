@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.app import open_house
 from syncd.config import Config, load
+from syncd.connector import Checkpoint, Connector, Page, Source, Window
 from syncd.errors import ConfigError, KeyRefused, LedgerError, NotReady
 from syncd.figures import Figures
 from syncd.ledger import State
@@ -47,7 +51,9 @@ async def config(tmp_path: Path, sandbox: Sandbox) -> AsyncIterator[Config]:
         yield load(tmp_path / "config.yaml", {"ZENTRIK_API_BASE": api_base, "ZENTRIK_API_KEY": "sandbox-key"})
 
 
-async def run_once(config: Config, on_change: Callable[[Figures], None] = lambda _: None) -> Figures:
+async def run_once(
+    config: Config, on_change: Callable[[Figures], None] = lambda _: None, wait: timedelta | None = None
+) -> Figures:
     """One round, by a house that backs off for tenths of a second at the most."""
     async with asyncio.timeout(20), open_house(config, "run-once") as house:
         house.backoff = Backoff(first=timedelta(milliseconds=50), cap=timedelta(milliseconds=200))
@@ -55,7 +61,43 @@ async def run_once(config: Config, on_change: Callable[[Figures], None] = lambda
         house.gap = timedelta(milliseconds=50)
         house.on_change = on_change
         sources = [entry.source for entry in config.connectors.values()]
-        return await house.run_once(sources, Span(), None, only=False)
+        return await house.run_once(sources, Span(), wait, only=False)
+
+
+class Keyed(Connector):
+    """A connector with a private key that cannot be read."""
+
+    provider = "external_api"
+
+    def hosts(self) -> frozenset[str]:
+        return frozenset({"127.0.0.1"})
+
+    def auth(self) -> httpx.Auth | None:
+        raise ValueError("that is not a key")
+
+    async def fetch(
+        self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
+    ) -> AsyncGenerator[Page, None]:
+        await http.get("http://127.0.0.1:1/")
+        yield Page(records=(), checkpoint={})
+
+    async def check(self, http: httpx.AsyncClient) -> str:
+        return "never"
+
+
+class Restless(Keyed):
+    """A source that says each time that it was about to be ready a moment ago."""
+
+    asked: Any = None
+
+    def model_post_init(self, _: object) -> None:
+        object.__setattr__(self, "asked", [0])
+
+    async def fetch(
+        self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
+    ) -> AsyncGenerator[Page, None]:
+        self.asked[0] += 1
+        yield Page(records=(), checkpoint={}, revisit_at=window.now)
 
 
 async def beside(config: Config, sandbox: Sandbox) -> Figures:
@@ -157,6 +199,44 @@ class TestRunOnce:
         assert figures.signals[State.QUEUED] >= 80 - 30 - 16
         assert list(figures.imbalances()) == []
 
+    async def test_what_cannot_be_delivered_yet_is_not_called_done(self, config: Config, sandbox: Sandbox) -> None:
+        """A run that finds records waiting for a time Zentrik named leaves it alone, and does not say that all is
+        well; an operator's retry may try at once."""
+        sandbox.faults = Faults(next_posts=("429", "429"), retry_after_seconds=86_400)
+        first, second = await run_once(config), await run_once(config)
+        assert (first.signals[State.QUEUED], first.is_clean) == (2, False)
+        assert (second.left, second.is_clean) == (2, False)
+        assert second.as_json()["left"] == 2
+        assert sandbox.calls.count("POST", "/signals") == 2
+        async with open_house(config, "retry") as house:
+            await house.rerun([], [State.REJECTED], None)
+        async with open_house(config, "test") as house:
+            assert (await house.ledger.exchange([], 1, house.run, house.clock())).closed is None
+
+    async def test_nobody_waits_for_a_look_that_does_not_come(self, config: Config, sandbox: Sandbox) -> None:
+        """One signal that is stuck at Zentrik costs a cron job no five minutes."""
+        sandbox.books._processing_takes = timedelta(days=9)
+        assert (await run_once(config, wait=timedelta(milliseconds=300))).signals[State.PROCESSING] == 2
+        async with asyncio.timeout(20), open_house(config, "test") as house:
+            house.looks.overdue = timedelta(0)
+            house.clock = lambda: datetime.now(UTC) + timedelta(days=2)
+            began = time.monotonic()
+            await house.run_once([], Span(), timedelta(seconds=15), only=False)
+            assert time.monotonic() - began < 5
+
+    async def test_a_sweep_does_not_outlast_the_run(self, config: Config, sandbox: Sandbox) -> None:
+        """Told to wait two seconds, a run does not wait for the end of somebody's Retry-After."""
+
+        def slow_down(figures: Figures) -> None:
+            if figures.posted:
+                sandbox.faults = Faults(share_of_reads={"429": 1}, retry_after_seconds=8)
+
+        sandbox.faults = Faults(next_posts=("cut_before", "cut_before"))
+        began = time.monotonic()
+        figures = await run_once(config, on_change=slow_down, wait=timedelta(seconds=2))
+        assert time.monotonic() - began < 15
+        assert list(figures.imbalances()) == []
+
     async def test_what_another_syncd_has_in_its_hands_is_waited_for(self, config: Config, sandbox: Sandbox) -> None:
         """A run beside another one does not end before the records of both have a fate."""
         sandbox.faults = Faults(next_posts=("hold", "hold"), hold_for=1)
@@ -211,6 +291,37 @@ class TestRunForEver:
             await house.run_for_ever()
             assert house.figures.accepted == 2
         assert sandbox.books.statuses() == {"processed": 2}
+
+    async def test_its_figures_add_up_over_many_readings(self, config: Config, tmp_path: Path) -> None:
+        """A daemon that reads a connector again and again accounts for all of it when it is stopped."""
+        [entry] = config.connectors.values()
+        async with asyncio.timeout(20), open_house(config, "run") as house:
+            for number in range(3):
+                text = f"id,comment\n{number + 10},Row {number}.\n"
+                (tmp_path / "inbox" / f"more-{number}.csv").write_text(text, encoding="utf-8")
+                await house._read(entry.source, Span(), waits=False)
+            await house._count()
+        assert house.figures.connectors["survey"].new == house.figures.signals[State.QUEUED] == 5
+        assert list(house.figures.imbalances()) == []
+
+    async def test_a_connector_whose_key_cannot_be_read_is_its_own_trouble(self, config: Config) -> None:
+        """A private key that is no key stops that connector, with the reason, and neither the others nor the daemon."""
+        source = Source("broken", "keyed", "keyed:broken", Keyed())
+        async with asyncio.timeout(20), open_house(config, "run") as house:
+            pulled = await house._read(source, Span(), waits=False)
+        assert pulled.error is not None
+        assert "not a key" in pulled.error[1]
+
+    async def test_a_source_that_is_always_about_to_be_ready_is_not_read_in_a_frenzy(self, config: Config) -> None:
+        """A connector that names a time long past is asked again after a breath, and not without end."""
+        restless = Restless()
+        async with asyncio.timeout(20), open_house(config, "run-once") as house:
+            house.gap = timedelta(milliseconds=50)
+            reading = asyncio.create_task(house._read(Source("r", "restless", "r:r", restless), Span(), waits=True))
+            await asyncio.sleep(0.5)
+            house.stop.set()
+            await reading
+        assert 2 <= restless.asked[0] <= 12
 
     async def test_a_ledger_that_breaks_ends_it(self, config: Config, tmp_path: Path) -> None:
         """A daemon that cannot keep its books says so and ends, for whoever watches it to see."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from syncd.audit import Applied, Audit, Difference, Kind, apply, audit
@@ -19,6 +20,7 @@ from syncd.sandbox import Faults, Sandbox
 from syncd.signals import Signal
 from syncd.sweep import Patience
 from syncd.track import track
+from syncd.zentrik import Zentrik
 from tests.conftest import Clock, at, rows, signal, source
 
 NAMESPACES = {"listed:reviews": "reviews"}
@@ -172,7 +174,24 @@ class TestComparing:
         assert told["counts"] == {"missing": 1, "unknown_here": 1, "doubled": 2, "changed": 2}
         assert {each["publicId"] for each in told["differences"]} == set(plans)
 
-    @pytest.mark.parametrize("state", ["queued", "unknown", "rejected"])
+    async def test_a_gateways_404_is_no_difference(self, desk: Desk, clock: Clock) -> None:
+        """Where a gateway loses its way to Zentrik after the list was read, nothing is called missing."""
+        await desk.deliver(*some(12))
+        listed: list[int] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            listed.append(request.url.path.endswith("/signals"))
+            if len(listed) > 1:
+                return httpx.Response(404, json={"message": "no route matched"})
+            return httpx.Response(200, json=[], headers={"X-Total-Count": "0", "X-Has-More": "false"})
+
+        wire = httpx.MockTransport(answer)
+        async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=wire) as zentrik:
+            found = await audit(desk.ledger, zentrik, NAMESPACES, clock, Patience(pause=_at_once, tries=1))
+        assert found.differences == []
+        assert found.trouble is not None
+        assert sum(listed) == 2
+
     async def test_what_is_there_and_not_known_to_be_is_a_change(self, desk: Desk, ledger_url: str, state: str) -> None:
         """A signal the ledger thinks undelivered, and Zentrik has, is about to be doubled: it is found."""
         match state:

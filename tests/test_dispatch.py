@@ -23,7 +23,7 @@ from syncd.reconcile import reconcile
 from syncd.sandbox import Faults, Sandbox
 from syncd.signals import Signal
 from syncd.zentrik import Zentrik
-from tests.conftest import Clock, OnSQLite, at, at_once, rows, signal, source
+from tests.conftest import Clock, OnSQLite, at, at_once, dies, rows, signal, source
 
 Handler = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
 
@@ -255,7 +255,7 @@ class TestPace(OnSQLite):
                 await sending
         assert ended.is_set()
         assert await states(ledger) == {State.SENDING: 2, State.QUEUED: 3}
-        ledger._presence.release()
+        dies(ledger)
         assert await ledger.suspect_unfinished(clock()) == 2
 
     async def test_progress_is_told_as_it_is_made(self, ledger: Ledger, clock: Clock) -> None:
@@ -655,6 +655,24 @@ class TestBreaker(OnSQLite):
             await send()
         assert sandbox.calls.count("GET", "/readyz") == 0
         assert sandbox.books.created == 4
+
+
+class TestAskedOfAll:
+    async def test_a_wait_asked_of_one_is_kept_by_all(self, ledger: Ledger, ledger_url: str, clock: Clock) -> None:
+        """Told to come back in an hour, neither the process beside us nor the run after us knocks before that."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(4)))
+        sandbox = Sandbox(now=clock, faults=Faults(next_posts=("429",), retry_after_seconds=3600))
+        other = Ledger(Database(ledger_url))
+        async with at(sandbox, clock) as zentrik:
+            await Sender(ledger, zentrik, clock, run, Delivery(concurrency=1))()
+            beside = Sender(other, zentrik, clock, await other.start_run("test", clock()))
+            clock.move(3599)
+            assert (await beside()).posted == 0
+            assert beside.closed_for == 1
+            assert "429" in str(beside.gate.reason)
+            clock.move(1)
+            assert (await beside()).accepted == 4
+        other.close()
 
 
 class TestHalting(OnSQLite):

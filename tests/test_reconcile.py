@@ -95,6 +95,26 @@ def some(count: int) -> list[Signal]:
     return [signal(number) for number in range(count)]
 
 
+class TestUnreadable:
+    async def test_somebody_elses_broken_signal_keeps_nothing_unsettled(self, ledger: Ledger, clock: Clock) -> None:
+        """What Zentrik does not have is posted again, though an entry of its list cannot be read."""
+        run = await lost(ledger, clock, *some(1))
+        shown = [{"publicId": None, "externalId": "somebody:1"}, {"publicId": "SIGNAL-2", "externalId": "somebody:2"}]
+        headers = {"X-Total-Count": "2", "X-Has-More": "false"}
+        async with answering(lambda *_: httpx.Response(200, json=shown, headers=headers), clock) as zentrik:
+            assert await look(ledger, zentrik, run, clock) == Reconciled(requeued=1)
+
+    async def test_one_of_ours_that_cannot_be_read_is_not_posted_again(self, ledger: Ledger, clock: Clock) -> None:
+        """A signal that is there without a publicId is not doubled: it is looked for again, and not at once."""
+        run = await lost(ledger, clock, *some(2))
+        shown = [{"publicId": None, "externalId": some(1)[0].external_id}]
+        headers = {"X-Total-Count": "1", "X-Has-More": "false"}
+        async with answering(lambda *_: httpx.Response(200, json=shown, headers=headers), clock) as zentrik:
+            assert await look(ledger, zentrik, run, clock) == Reconciled(requeued=1, waiting=1)
+        row = (await rows(ledger))[some(1)[0].external_id]
+        assert (row.state, row.due_at) == (State.UNKNOWN, clock() + timedelta(seconds=30))
+
+
 class TestLooking:
     async def test_found_is_followed_and_absent_is_queued(self, ledger: Ledger, clock: Clock) -> None:
         """What Zentrik has is not posted again, and what it does not have is not forgotten."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import httpx
@@ -15,7 +16,7 @@ from syncd.ledger import Ledger, State
 from syncd.mirror import Mirror
 from syncd.pacing import Gate, LookSchedule
 from syncd.reconcile import reconcile
-from syncd.rerun import Rerun, rerun
+from syncd.rerun import Rerun, rerun, rerun_failed
 from syncd.sandbox import Faults, Sandbox
 from syncd.signals import Signal
 from syncd.track import track
@@ -177,6 +178,88 @@ async def test_one_zentrik_will_not_process_is_left_in_its_words(ledger: Ledger,
     async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=wire) as zentrik:
         done = await rerun(ledger, zentrik, await rows(ledger), run, clock)
     assert (done.processing, [why for _, why in done.left]) == (2, ["409: already being processed"])
+
+
+def answering(clock: Clock, answer: Callable[[httpx.Request], httpx.Response]) -> AbstractAsyncContextManager[Zentrik]:
+    """A client that is answered by the function."""
+    return Zentrik("http://zentrik.test/api", "k", clock=clock, transport=httpx.MockTransport(answer))
+
+
+def no_route(_: httpx.Request) -> httpx.Response:
+    """What a gateway answers to all when it does not find Zentrik."""
+    return httpx.Response(404, json={"message": "no route matched"})
+
+
+async def test_a_gateways_404_deletes_nothing(ledger: Ledger, clock: Clock) -> None:
+    """`syncd retry` while a gateway has lost its way to Zentrik marks nothing deleted, and says why it could not."""
+    sandbox = Sandbox(now=clock)
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, *failing(12))
+    before = await rows(ledger)
+    async with answering(clock, no_route) as zentrik:
+        done = await rerun(ledger, zentrik, before, run, clock)
+        assert zentrik.calls.reads == 1
+    assert (done.processing, len(done.left)) == (0, 12)
+    assert {why.endswith("did not answer with a list of signals") for _, why in done.left} == {True}
+    assert await rows(ledger) == before
+
+
+async def test_a_gateways_404_deletes_nothing_by_itself(ledger: Ledger, clock: Clock) -> None:
+    """The same for what is tried again without anybody's word; it is tried once more, and that try is not counted."""
+    sandbox = Sandbox(now=clock)
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, *failing(12))
+        clock.move(3600)
+        async with answering(clock, no_route) as gateway:
+            trouble = await rerun_failed(ledger, gateway, run, clock)
+        assert trouble is not None
+        assert {row.state for row in await rows(ledger)} == {State.FAILED}
+        clock.move(60)
+        assert [waiting.reruns for waiting in await ledger.claim_reruns(20, clock())] == [0] * 12
+
+
+async def test_by_itself_one_that_is_gone_is_deleted(ledger: Ledger, clock: Clock) -> None:
+    """What Zentrik itself says it no longer has is not asked for again."""
+    sandbox = Sandbox(now=clock)
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, *failing(3))
+        sandbox.books.delete(str((await rows(ledger))[0].public_id))
+        clock.move(3600)
+        assert await rerun_failed(ledger, zentrik, run, clock) is None
+    assert [row.state for row in await rows(ledger)] == [State.DELETED, State.PROCESSING, State.PROCESSING]
+
+
+@pytest.mark.parametrize("by_itself", [False, True])
+async def test_one_refusal_among_many_forgets_no_job(ledger: Ledger, clock: Clock, by_itself: bool) -> None:
+    """When Zentrik refuses the key in the middle, the signals it took before run, and the ledger awaits them."""
+    sandbox = Sandbox(now=clock)
+    async with at(sandbox, clock) as zentrik:
+        run = await delivered(ledger, zentrik, clock, *failing(20))
+    clock.move(3600)
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        *_, name, last = request.url.path.split("/")
+        if last != "process":
+            return httpx.Response(200, json=sandbox.books.get(last))
+        asked.append(name)
+        if name == "SIGNAL-3":
+            return httpx.Response(403, json={"message": "rate plan"})
+        return httpx.Response(201, json={"jobId": f"again-{name}"})
+
+    async with answering(clock, answer) as zentrik:
+        before = await rows(ledger)
+        again = rerun_failed(ledger, zentrik, run, clock) if by_itself else rerun(ledger, zentrik, before, run, clock)
+        with pytest.raises(KeyRefused, match="rate plan"):
+            await again
+    assert len(asked) == 8, "those after it are not asked for with a key that was refused"
+    after = {str(row.public_id): row for row in await rows(ledger)}
+    started = {name for name, row in after.items() if row.state is State.PROCESSING}
+    assert started == set(asked) - {"SIGNAL-3"}
+    assert {after[name].job_id for name in started} == {f"again-{name}" for name in started}
+    if by_itself:
+        clock.move(60)
+        assert [waiting.reruns for waiting in await ledger.claim_reruns(20, clock())] == [0] * 13
 
 
 async def test_a_refused_key_is_raised(ledger: Ledger, clock: Clock) -> None:

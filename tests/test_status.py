@@ -17,7 +17,7 @@ from syncd.ledger import Answer, Database, Ledger, State
 from syncd.records import SetAside
 from syncd.signals import compose
 from syncd.status import ConnectorStatus, status
-from tests.conftest import Clock, Listed, record
+from tests.conftest import Clock, Listed, dies, record
 
 NONE = dict.fromkeys(State, 0)
 
@@ -80,7 +80,7 @@ class TestState:
         """A reading that was killed does not look like one that went well."""
         await ledger.start_pull(origin("reviews"), run, clock())
         assert the_one(config(reviews={}), ledger, clock).state == "running"
-        ledger._presence.release()  # as the operating system does for a process that is gone
+        dies(ledger)
         found = the_one(config(reviews={}), ledger, clock)
         assert (found.state, found.error and found.error[0]) == ("stopped", "interrupted")
 
@@ -115,7 +115,7 @@ class TestState:
         """What is being read right now says so, by the run that holds it, in this process or another."""
         await ledger.start_pull(origin("reviews"), run, clock())
         assert the_one(config(reviews={}), ledger, clock).state == "running"
-        ledger._presence.release()  # as the operating system does for a process that is gone
+        dies(ledger)
         assert the_one(config(reviews={}), ledger, clock).state != "running"
 
     async def test_off_is_not_due(self, ledger: Ledger, run: int, clock: Clock) -> None:

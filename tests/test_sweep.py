@@ -32,6 +32,7 @@ class Workspace:
     meanwhile: Callable[[int], None] = lambda _: None
     instead: dict[int, httpx.Response] = field(default_factory=dict)
     offsets: list[int] = field(default_factory=list)
+    broken: Callable[[str], object] = lambda public_id: None
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         offset, limit = int(request.url.params["offset"]), int(request.url.params["limit"])
@@ -42,7 +43,7 @@ class Workspace:
         page = self.listed[offset : offset + min(limit, self.cap)]
         total = self.counts(len(self.listed))
         said = {"X-Total-Count": str(total), "X-Has-More": str(offset + len(page) < total).lower()}
-        body = [{"publicId": public_id, "externalId": f"x:{public_id}"} for public_id in page]
+        body = [self.broken(public_id) or {"publicId": public_id, "externalId": f"x:{public_id}"} for public_id in page]
         return httpx.Response(200, json=body, headers={name: said[name] for name in self.headers})
 
 
@@ -277,6 +278,40 @@ class TestChanges:
         done = await swept(workspace)
         assert done.trouble or done.shown == set(numbered(900))
         assert len(workspace.offsets) < 250
+
+
+def without_public_id(*numbers: int) -> Callable[[str], object]:
+    """Shows these signals without their publicIds."""
+    names = {f"SIGNAL-{number}" for number in numbers}
+    return lambda name: {"publicId": None, "externalId": f"x:{name}"} if name in names else None
+
+
+class TestUnreadable:
+    @pytest.mark.parametrize("from_tail", [False, True])
+    @pytest.mark.parametrize("numbers", [(1,), (5, 95, 185), (250,), tuple(range(80, 130)), tuple(range(1, 61))])
+    async def test_what_cannot_be_read_is_counted_once(
+        self, numbers: tuple[int, ...], from_tail: bool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A broken entry in the workspace does not keep every lost signal from being settled; people are told once."""
+        workspace = Workspace(numbered(250), broken=without_public_id(*numbers))
+        done = await swept(workspace, leaning=lambda _first, _last: from_tail)
+        assert done.trouble is None
+        assert done.shown == set(numbered(250)) - {f"SIGNAL-{number}" for number in numbers}
+        assert len(workspace.offsets) <= 10
+        assert capsys.readouterr().out.count("cannot be read") == 1
+
+    async def test_it_never_makes_up_for_a_signal_that_was_not_shown(self) -> None:
+        """A broken entry shown on two pages is still one: a signal that slipped past is missed in the count."""
+        workspace = Workspace(numbered(250), broken=without_public_id(95, 185), counts=lambda size: size + 1)
+        done = await swept(workspace)
+        assert done.trouble is not None
+        assert "248 were shown" in done.trouble.reason
+        assert "2 cannot be read" in done.trouble.reason
+
+    async def test_those_that_are_alike_prove_nothing(self) -> None:
+        """Entries without anything to tell them apart count as one, so that nothing is called absent for them."""
+        workspace = Workspace(numbered(20), broken=lambda name: 7 if name in ("SIGNAL-3", "SIGNAL-9") else None)
+        assert (await swept(workspace)).trouble is not None
 
 
 class TestCounts:

@@ -351,6 +351,79 @@ class TestOutcomes:
             clock.move(60)
             assert (await track(ledger, zentrik, looks, run, clock, longest)).failed == 1
 
+    async def test_a_second_failure_of_the_same_job_is_believed(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule
+    ) -> None:
+        """A Zentrik that runs the same job again is not waited for for ever when that fails once more."""
+        shown: dict[str, Any] = {"publicId": "SIGNAL-1", "status": "failed"}
+        told = {"lastJobId": "job-1", "lastError": "The model was busy.", "failedAt": "2026-11-02T09:00:01Z"}
+        shown["processing"] = told
+        processed: list[str] = []
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            if request.method == "GET":
+                return json_of(shown)
+            processed.append(request.url.path)
+            return httpx.Response(201, json={"jobId": "job-1"})
+
+        run = await queued_and_accepted(ledger, clock)
+        async with Zentrik(
+            "http://zentrik.test/api", "k", clock=clock, transport=httpx.MockTransport(answer)
+        ) as zentrik:
+            clock.move(10)
+            await track(ledger, zentrik, looks, run, clock, longest)
+            clock.move(600)
+            await rerun_failed(ledger, zentrik, run, clock)
+            clock.move(60)
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).failed == 0, "the failure of before"
+            shown["processing"] = told | {"failedAt": "2026-11-02T09:11:00Z"}
+            clock.move(60)
+            assert (await track(ledger, zentrik, looks, run, clock, longest)).failed == 1
+            shown["processing"] = told | {"failedAt": "2026-11-02T09:30:00Z"}
+            clock.move(3600)
+            await rerun_failed(ledger, zentrik, run, clock)
+            assert await states(ledger) == {State.PROCESSING: 1}, "somebody had it run since: that is looked at first"
+        assert len(processed) == 1
+
+    @pytest.mark.parametrize("count", [1, 12])
+    async def test_a_gateways_404_deletes_nothing(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule, count: int
+    ) -> None:
+        """A gateway that knows no route to Zentrik for a minute does not make signals deleted for good."""
+        sandbox = workspace(clock, takes=timedelta(days=1))
+        run = await accepted(ledger, sandbox, clock, looks, some(count))
+        clock.move(600)
+        shown: list[str] = []
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            shown.append(request.url.path)
+            is_list = request.url.path.endswith("/signals")
+            if is_list and request.url.params["limit"] != "1":
+                return json_of([])  # the gateway falters while the round goes on
+            return httpx.Response(404, json={"message": "no route matched"})
+
+        async with Zentrik(
+            "http://zentrik.test/api", "k", clock=clock, transport=httpx.MockTransport(answer)
+        ) as zentrik:
+            tracked = await track(ledger, zentrik, looks, run, clock, longest)
+        assert (tracked.deleted, await states(ledger)) == (0, {State.PROCESSING: count})
+        assert tracked.trouble is not None
+        assert tracked.calls == len(shown) <= count + 3
+
+    async def test_what_is_gone_costs_one_more_call_a_round(
+        self, ledger: Ledger, clock: Clock, looks: LookSchedule
+    ) -> None:
+        """However many were deleted at Zentrik, that it was Zentrik who said so is asked once."""
+        sandbox = workspace(clock)
+        run = await accepted(ledger, sandbox, clock, looks, some(20))
+        for row in await rows(ledger):
+            sandbox.books.delete(str(row.public_id))
+        clock.move(600)
+        async with at(sandbox, clock) as zentrik:
+            tracked = await track(ledger, zentrik, looks, run, clock, longest)
+        assert (tracked.deleted, tracked.trouble) == (20, None)
+        assert tracked.calls == 20 + 2
+
     async def test_deletions_between_two_pages_hide_nothing(
         self, ledger: Ledger, clock: Clock, looks: LookSchedule
     ) -> None:

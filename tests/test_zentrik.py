@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -20,7 +24,7 @@ from syncd.errors import KeyRefused, NotReady
 from syncd.fates import Accepted, Blocked, Failed, Gone, Later, Outcome, Processed, Refused, Unknown, Unsettled, Verdict
 from syncd.retry import Backoff
 from syncd.sandbox import Faults, Sandbox
-from syncd.zentrik import PAGE_SIZE, Listing, Remote, Troubled, Zentrik, verdict
+from syncd.zentrik import LONGEST_ANSWER, PAGE_SIZE, Listing, Remote, Troubled, Zentrik, verdict
 from tests.conftest import Clock
 
 BASE = "https://zentrik.test/api"
@@ -63,6 +67,21 @@ ADVICE = "check api_base (it ends in /api)"
 
 def at(hour: int, second: int = 0) -> datetime:
     return datetime(2026, 11, 2, hour, 0, second, tzinfo=UTC)
+
+
+class Endless(httpx.AsyncByteStream):
+    """A body that goes on and on."""
+
+    def __init__(self, some: bytes, pause: float = 0) -> None:
+        self.some = some
+        self.pause = pause
+        self.given = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield self.some
+            self.given += len(self.some)
+            await asyncio.sleep(self.pause)
 
 
 class Sleeper:
@@ -290,6 +309,54 @@ class TestPost:
             assert isinstance(await zentrik.post(b"{}"), Unknown)
             assert isinstance(await zentrik.list(), Troubled)
 
+    @pytest.mark.timeout(20)
+    async def test_an_answer_that_trickles_in_is_no_answer(self, clock: Clock) -> None:
+        """However steadily bytes come, no call takes longer than it may; and a POST may have arrived."""
+        wire = httpx.MockTransport(lambda _: httpx.Response(200, stream=Endless(b" ", 0.01)))
+        async with Zentrik(BASE, KEY, transport=wire, clock=clock, timeout=seconds(0.1)) as zentrik:
+            late = Troubled("no answer in time")
+            assert await zentrik.post(b"{}") == Unknown("no answer in time", may_arrive=True)
+            assert (await zentrik.get("S"), await zentrik.list(), await zentrik.ready()) == (late, late, late)
+            assert (await zentrik.process("S"), await zentrik.delete("S")) == (late, late)
+
+    async def test_an_answer_without_end_is_no_answer(self, clock: Clock) -> None:
+        """What answers with more than any page of signals is not read until the memory is full."""
+        bodies: list[Endless] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            bodies.append(Endless(bytes(1 << 20)))
+            return httpx.Response(200, stream=bodies[-1])
+
+        tracemalloc.start()
+        async with Zentrik(BASE, KEY, transport=httpx.MockTransport(answer), clock=clock) as zentrik:
+            told = "the answer is longer than 32 MB"
+            assert await zentrik.list() == await zentrik.process("S") == Troubled(told)
+            assert await zentrik.post(b"{}") == Unknown(told, may_arrive=True)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert [body.given for body in bodies] == [LONGEST_ANSWER] * 3
+        assert peak < 3 * LONGEST_ANSWER
+
+    async def test_an_answer_of_many_megabytes_is_read(self, zentrik: Zentrik, api: respx.MockRouter) -> None:
+        """A page of the longest texts there may be is no trouble."""
+        api.get(SIGNALS).respond(200, json=[shown(text="x" * 200_000)] * PAGE_SIZE)
+        listing = await zentrik.list()
+        assert isinstance(listing, Listing)
+        assert len(listing.signals) == PAGE_SIZE
+
+    async def test_no_connection_in_time_is_known_to_be_none(self, clock: Clock) -> None:
+        """The limit of the whole call does not hide that nothing was sent: the record may be posted again at once."""
+        with ExitStack() as sockets:
+            deaf = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            for _ in range(8):  # nobody accepts these, so that the next has to wait
+                waiting = sockets.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(deaf.getsockname())
+            base = f"http://127.0.0.1:{deaf.getsockname()[1]}/api"
+            async with Zentrik(base, KEY, clock=clock, timeout=seconds(1)) as zentrik:
+                told = "it cannot be reached (no connection in time)"
+                assert await zentrik.post(b"{}") == Later(told, parks=True)
+
     async def test_over_a_real_connection(self) -> None:
         """What breaks on the wire, and not only in theory, is told apart; what was stored can be found again."""
         sandbox = Sandbox(faults=Faults(next_posts=("cut_before", "cut_after", "torn", "garbled", "504", "hold")))
@@ -477,6 +544,26 @@ class TestList:
         listing = await zentrik.list()
         assert isinstance(listing, Listing)
         assert [(remote.public_id, remote.external_id) for remote in listing.signals] == [("SIGNAL-43", None)]
+        assert (listing.size, len(set(listing.unreadable))) == (5, 4)
+
+    @pytest.mark.parametrize(
+        ("answer", "is_believed"),
+        [
+            (httpx.Response(200, json=[shown()], headers={"X-Total-Count": "3"}), True),
+            (httpx.Response(200, json=[]), True),
+            (httpx.Response(404, json={"message": "no route matched"}), False),
+            (httpx.Response(502), False),
+            (httpx.ReadTimeout("slow"), False),
+        ],
+        ids=repr,
+    )
+    async def test_a_404_is_believed_of_whoever_shows_the_list(
+        self, zentrik: Zentrik, api: respx.MockRouter, answer: Any, is_believed: bool
+    ) -> None:
+        """A gateway that answers every path with 404 does not know what Zentrik has."""
+        route = api.get(SIGNALS).mock(side_effect=[answer])
+        assert (await zentrik.doubt() is None) == is_believed
+        assert route.calls.last.request.url.params["limit"] == "1"
 
     @given(
         st.sampled_from([200, 201, 206, 404, 429, 500, 503]),

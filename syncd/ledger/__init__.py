@@ -9,12 +9,13 @@ from syncd.ledger.database import Database
 from syncd.ledger.ledger import Leases, Ledger
 from syncd.ledger.outcomes import Look, Waiting
 from syncd.ledger.pages import PageTally
-from syncd.ledger.posts import Answer, Claimed, Exchanged, Lost, Sighting
+from syncd.ledger.posts import Answer, Claimed, Closed, Exchanged, Lost, Sighting
 from syncd.ledger.tables import State
 
 __all__ = [
     "Answer",
     "Claimed",
+    "Closed",
     "Database",
     "Exchanged",
     "Leases",

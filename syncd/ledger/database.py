@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -20,9 +20,15 @@ from syncd.ledger.presence import FilePresence, Presence, SessionPresence
 SCHEMA = "0002"
 """The newest migration this code knows; a test holds it to the folder."""
 
+T = TypeVar("T")
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATING = 0x73796E63  # the advisory lock that PostgreSQL sessions migrate under, one after the other
 _BUSY_SECONDS = 30
+_TRIES = 4
+_UNDONE_FOR_ANOTHER = ("40P01", "40001")
+"""SQLSTATEs of a transaction that PostgreSQL undid so that another could go on: a deadlock, or a failure to
+serialize."""
 _IDLE_SECONDS = 15
 """A session that does nothing for so long in the middle of a transaction is that of a frozen process: the server ends
 it, and frees the rows that others wait for."""
@@ -65,6 +71,21 @@ class Database:
         except DBAPIError as error:
             raise LedgerError(f"ledger {self.place}: {_in_words(error)} Nothing of this step was stored.") from error
 
+    def change(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do this in one transaction, and from its beginning again, a few times, when the database undid it in favour
+        of another one: so it must do nothing but work on the connection. Raises `LedgerError`.
+        """
+        for _ in range(_TRIES - 1):
+            try:
+                with self.write() as connection:
+                    return work(connection)
+            except LedgerError as error:
+                undone = error.__cause__
+                if not isinstance(undone, DBAPIError) or _sqlstate(undone) not in _UNDONE_FOR_ANOTHER:
+                    raise
+        with self.write() as connection:
+            return work(connection)
+
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A consistent view that holds no writer up. Raises `LedgerError`."""
@@ -88,7 +109,7 @@ class Database:
     def presence(self) -> Presence:
         """The locks that show which runs on this ledger are alive."""
         if self._is_sqlite:
-            return FilePresence(Path(self._url.database or "").absolute())
+            return FilePresence(Path(self._url.database or "").resolve())
         return SessionPresence(self._engine)
 
     def close(self) -> None:
@@ -110,7 +131,8 @@ class Database:
             return {"connect_args": {"timeout": _BUSY_SECONDS, "check_same_thread": False}}
         waits = {"lock_timeout": _BUSY_SECONDS, "idle_in_transaction_session_timeout": _IDLE_SECONDS}
         options = " ".join(f"-c {name}={seconds}s" for name, seconds in waits.items())
-        return {"pool_pre_ping": True, "connect_args": {"options": options}}
+        keepalives = {"keepalives_idle": 60, "keepalives_interval": 10, "keepalives_count": 3}
+        return {"pool_pre_ping": True, "connect_args": {"options": options, **keepalives}}
 
     def _create_private_file(self) -> None:
         path = Path(self._url.database or "")
@@ -212,6 +234,11 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     # A writer says so at once: one that begins as a reader may find no way to become a writer.
     reads = connection.get_execution_options().get("syncd_read", False)
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    """PostgreSQL's code for what went wrong; SQLite has none."""
+    return getattr(error.orig, "sqlstate", None)
 
 
 def _in_words(error: DBAPIError) -> str:

@@ -23,8 +23,8 @@ from syncd.ledger.database import Database
 from syncd.ledger.events import tell
 from syncd.ledger.outcomes import Look, Waiting
 from syncd.ledger.pages import PageTally
-from syncd.ledger.posts import Answer, Exchanged, Lost, Sighting
-from syncd.ledger.tables import State, bodies, connectors, runs, signals
+from syncd.ledger.posts import Answer, Closed, Exchanged, Lost, Sighting
+from syncd.ledger.tables import State, bodies, connectors, destination, runs, signals
 from syncd.pacing import NackWindow
 from syncd.records import Checkpoint, Json, SetAside
 from syncd.signals import Signal
@@ -62,11 +62,10 @@ def _write(
 
     @wraps(method)
     async def transaction(self: Ledger, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        def run() -> T:
-            with self.database.write() as connection:
-                return method(self, connection, *args, **kwargs)
+        def work(connection: sa.Connection) -> T:
+            return method(self, connection, *args, **kwargs)
 
-        return await self.on_thread(run)
+        return await self.on_thread(partial(self.database.change, work))
 
     return transaction
 
@@ -90,6 +89,7 @@ class Ledger:
         self.database = database
         self.leases = leases
         self._presence = database.presence()
+        self._runs: set[int] = set()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
 
     async def on_thread(self, work: Callable[[], T]) -> T:
@@ -108,11 +108,10 @@ class Ledger:
     async def change(self, change: Callable[Concatenate[sa.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a change to the ledger, whole or not at all."""
 
-        def run() -> T:
-            with self.database.write() as connection:
-                return change(connection, *args, **kwargs)
+        def work(connection: sa.Connection) -> T:
+            return change(connection, *args, **kwargs)
 
-        return await self.on_thread(run)
+        return await self.on_thread(partial(self.database.change, work))
 
     def close(self) -> None:
         """Finish the write under way and close the database."""
@@ -122,13 +121,19 @@ class Ledger:
 
     # Runs
 
-    @_write
-    def start_run(self, db: sa.Connection, command: str, now: datetime) -> int:
+    async def start_run(self, command: str, now: datetime) -> int:
         """Open a run; its number marks every signal it touches. It counts as alive until the ledger is closed."""
         opened = sa.insert(runs).values(command=command, started_at=now).returning(runs.c.id)
-        run: int = db.execute(opened).scalar_one()
-        self._presence.hold(run)
-        return run
+
+        def work() -> int:
+            # Not `change`, which may do it twice: the lock is taken once, and before anybody can see the run.
+            with self.database.write() as db:
+                run: int = db.execute(opened).scalar_one()
+                self._presence.hold(run)
+            self._runs.add(run)
+            return run
+
+        return await self.on_thread(work)
 
     @_write
     def finish_run(self, db: sa.Connection, run: int, figures: Mapping[str, Json], now: datetime) -> None:
@@ -156,6 +161,7 @@ class Ledger:
         lease = now + self.leases.pull
         db.execute(sa.update(connectors).where(connectors.c.lease_until > lease).values(lease_until=lease))
         db.execute(sa.update(connectors).where(connectors.c.started_at > now).values(started_at=now))
+        db.execute(sa.delete(destination))
         return latest - now
 
     # Pull
@@ -226,9 +232,10 @@ class Ledger:
     ) -> PageTally:
         """Store a page: its new signals queued, its changed ones noted, and the checkpoint after them, all or nothing.
 
-        A changed record takes the place of one that Zentrik does not have yet (queued or rejected); for any other only
-        the change is noted. `checkpoint` None leaves the stored one alone. The page renews the run's lease; raises
-        `AlreadyReading` when another run has taken the reading over since.
+        A changed record takes the place of one that Zentrik does not have yet (queued or rejected). While nobody knows
+        whether it has it (sending or unknown), the new one is kept beside it, and takes its place if it turns out that
+        it has not. For any other only the change is noted. `checkpoint` None leaves the stored one alone. The page
+        renews the run's lease; raises `AlreadyReading` when another run has taken the reading over since.
         """
         tally = pages.store(db, source, page, run, now)
         pages.keep_aside(db, source, page, aside, run, now)
@@ -252,16 +259,22 @@ class Ledger:
         now: datetime,
         only: Sequence[str] | None = None,
         window: NackWindow = _DEFAULT_WINDOW,
+        asked: Closed | None = None,
     ) -> Exchanged:
         """Store the verdicts that have come in, and claim up to `limit` due signals, in one commit.
 
         A claimed signal is `sending` before anybody opens a socket for it. `only` names the connectors to claim for.
+        `asked` is what Zentrik asked for meanwhile: it holds for every syncd on this ledger, and for the next run.
         When nobody can see any more that this run is alive, nothing is claimed; once there are no verdicts left to
         store, that raises a `LedgerError`.
         """
         accepted = posts.settle(db, answers, run, window)
+        if asked is not None:
+            posts.close(db, asked)
         if limit <= 0:
             return Exchanged([], accepted)
+        if closed := posts.closed(db, now):
+            return Exchanged([], accepted, closed)
         try:
             self._presence.confirm()
         except LedgerError:
@@ -279,13 +292,30 @@ class Ledger:
         last may still be on its way into Zentrik.
         """
 
-        runs_posting = await self.ask(posts.posting, now)
-        gone = await self.on_thread(
-            lambda: [run for run, _ in runs_posting if run is None or not self._presence.is_alive(run)]
+        busy = await self.ask(posts.posting, now)
+        others = {run: is_over for run, is_over in busy if run not in self._runs}
+        dead = await self.on_thread(
+            lambda: [run for run in others if run is not None and not self._presence.is_alive(run)]
         )
-        if not gone and not any(is_over for _, is_over in runs_posting):
+        if not dead and None not in others and not any(others.values()):
             return 0
-        return await self.change(posts.suspect, gone, now, look_after, absent_after)
+        spans = absent_after, max(absent_after, self.leases.post)
+        return await self.change(posts.suspect, dead, self._runs, now, look_after, spans)
+
+    async def confirm_presence(self) -> None:
+        """See that others still know us to be alive. Where they do not, and nothing is in our hands that they could
+        take for theirs, show it anew; else raise `LedgerError`."""
+
+        def confirm() -> None:
+            try:
+                self._presence.confirm()
+            except LedgerError:
+                with self.database.read() as db:
+                    if posts.hands_full(db, self._runs):
+                        raise
+                self._presence.hold_again()
+
+        await self.on_thread(confirm)
 
     async def living_runs(self) -> set[int]:
         """The runs that are alive at this ledger, in whatever process; ours too."""
@@ -374,12 +404,20 @@ class Ledger:
                     absent_from=None,
                     last_error=None,
                     public_id=None,
+                    job_id=None,
+                    insight_ids=None,
+                    accepted_at=None,
+                    processing_started_at=None,
                     settled_at=None,
+                    looks=0,
+                    reruns=0,
+                    failed_as=None,
                     run_id=run,
                 )
                 .returning(signals.c.id, signals.c.connector)
             ).all()
         tell(db, [(row.id, now, "retried", "queued by `syncd retry`") for row in moved])
+        pages.replace(db, [row.id for row in moved], run, now)
         names = {row.connector for row in moved}
         db.execute(
             sa.update(connectors)
@@ -387,6 +425,11 @@ class Ledger:
             .values(verdicts="", halted_at=None, halted_why=None)
         )
         return {row.id for row in moved}
+
+    @_write
+    def reopen(self, db: sa.Connection) -> None:
+        """Forget until when Zentrik asked to be left alone: an operator says that it may be tried."""
+        db.execute(sa.delete(destination))
 
     @_write
     def reprocess(self, db: sa.Connection, jobs: Mapping[int, str | None], run: int, now: datetime) -> int:

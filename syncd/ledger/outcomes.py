@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -70,7 +70,7 @@ def store_looks(db: sa.Connection, looks: Sequence[Look], run: int) -> None:
     again: list[dict[str, object]] = []
     for look in looks:
         waiting = look.waiting
-        if awaited_as.get(waiting.id) != waiting.public_id:
+        if awaited_as.get(waiting.id) != (waiting.public_id, waiting.accepted_at):
             continue
         error, insights, failed_as, due_at = None, list[str](), None, None
         match look.outcome:
@@ -127,17 +127,20 @@ def store_looks(db: sa.Connection, looks: Sequence[Look], run: int) -> None:
     tell(db, told)
 
 
-def _still_awaited(db: sa.Connection, ids: Sequence[int]) -> dict[int, str]:
-    """The publicIds of those signals whose outcome is still awaited; that stays so while this transaction lasts."""
-    public_ids: dict[int, str] = {}
-    for start in range(0, len(ids), IN_LIST):
+def _still_awaited(db: sa.Connection, ids: Iterable[int]) -> dict[int, tuple[str, datetime]]:
+    """As what, and since when, those signals are awaited whose outcome still is; that stays so while this transaction
+    lasts. A look begun before a signal was processed anew shows the processing before: it is awaited since then."""
+    ordered = sorted(ids)
+    awaited_as: dict[int, tuple[str, datetime]] = {}
+    for start in range(0, len(ordered), IN_LIST):
         rows = db.execute(
-            sa.select(signals.c.id, signals.c.public_id)
-            .where(signals.c.id.in_(ids[start : start + IN_LIST]), signals.c.state == State.PROCESSING)
+            sa.select(signals.c.id, signals.c.public_id, signals.c.accepted_at)
+            .where(signals.c.id.in_(ordered[start : start + IN_LIST]), signals.c.state == State.PROCESSING)
+            .order_by(signals.c.id)
             .with_for_update()
         )
-        public_ids |= {row.id: row.public_id for row in rows}
-    return public_ids
+        awaited_as |= {row.id: (row.public_id, row.accepted_at) for row in rows}
+    return awaited_as
 
 
 def claim_reruns(
@@ -157,7 +160,7 @@ def claim_reruns(
                 signals.c.reruns == sa.bindparam("before"),
             )
             .values(reruns=signals.c.reruns + 1, due_at=busy_until),
-            [{"id_": waiting.id, "before": waiting.reruns} for waiting in due],
+            [{"id_": id_, "before": reruns} for id_, reruns in sorted((each.id, each.reruns) for each in due)],
         )
     return due
 
@@ -170,7 +173,7 @@ def await_again(
     `renews` gives each the whole budget of processing runs once more.
     """
     told: list[Told] = []
-    for id_, job_id in jobs.items():
+    for id_, job_id in sorted(jobs.items()):
         changes: dict[str, object] = {"state": State.PROCESSING, "due_at": now, "looks": 0, "last_error": None}
         changes |= {"accepted_at": now, "settled_at": None, "processing_started_at": None, "run_id": run}
         if job_id is not None:
@@ -188,13 +191,13 @@ def await_again(
 
 def leave_failed(db: sa.Connection, ids: Sequence[int]) -> None:
     """Leave these failed signals to an operator."""
-    for id_ in ids:
+    for id_ in sorted(ids):
         db.execute(sa.update(signals).where(signals.c.id == id_, signals.c.state == State.FAILED).values(due_at=None))
 
 
 def postpone_reruns(db: sa.Connection, ids: Sequence[int], due_at: datetime) -> None:
     """Zentrik could not be asked to process these again: that try does not count."""
-    for id_ in ids:
+    for id_ in sorted(ids):
         db.execute(
             sa.update(signals)
             .where(signals.c.id == id_, signals.c.state == State.FAILED, signals.c.reruns > 0)
@@ -205,7 +208,7 @@ def postpone_reruns(db: sa.Connection, ids: Sequence[int], due_at: datetime) -> 
 def note_deleted(db: sa.Connection, ids: Sequence[int], now: datetime, run: int | None) -> None:
     """Signals that Zentrik had, and answers with a 404 now."""
     told: list[Told] = []
-    for id_ in ids:
+    for id_ in sorted(ids):
         gone = db.execute(
             sa.update(signals)
             .where(signals.c.id == id_, signals.c.public_id.is_not(None), signals.c.state != State.DELETED)

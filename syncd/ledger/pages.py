@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from syncd.connector import Source
-from syncd.ledger.events import tell
+from syncd.ledger.events import Told, tell
 from syncd.ledger.tables import State, bodies, remembered, set_aside, signals
 from syncd.records import SetAside
 from syncd.signals import Signal
@@ -50,6 +50,8 @@ def store(db: sa.Connection, source: Source, page: Sequence[Signal], run: int, n
         latest[signal.external_id] = signal
 
     known = _known(db, latest)
+    seen_before = {external_id: row for external_id, row in known.items() if not _is_as(row, latest[external_id])}
+    known |= _held(db, seen_before)
     fresh = [signal for external_id, signal in latest.items() if external_id not in known]
     delivered = _recall(db, source, fresh, now)
     queued = _queue(db, source, [signal for signal in fresh if signal.external_id not in delivered], run, now)
@@ -60,7 +62,7 @@ def store(db: sa.Connection, source: Source, page: Sequence[Signal], run: int, n
         if row.fingerprint == UNSEEN:
             _recognise(db, source, row.id, signal)
             tally["unchanged"] += 1
-        elif signal.fingerprint == (row.source_fingerprint or row.fingerprint):
+        elif _is_as(row, signal):
             tally["unchanged"] += 1
         else:
             tally["changed"] += 1
@@ -97,21 +99,34 @@ def keep_aside(
         )
 
 
+_SEEN = sa.select(
+    signals.c.id, signals.c.external_id, signals.c.state, signals.c.fingerprint, signals.c.source_fingerprint
+)
+
+
 def _known(db: sa.Connection, external_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
     found: dict[str, sa.Row[Any]] = {}
     names = iter(external_ids)
     while some := list(islice(names, IN_LIST)):
-        rows = db.execute(
-            sa.select(
-                signals.c.id,
-                signals.c.external_id,
-                signals.c.state,
-                signals.c.fingerprint,
-                signals.c.source_fingerprint,
-            ).where(signals.c.external_id.in_(some))
-        )
+        rows = db.execute(_SEEN.where(signals.c.external_id.in_(some)))
         found |= {row.external_id: row for row in rows}
     return found
+
+
+def _held(db: sa.Connection, known: Mapping[str, sa.Row[Any]]) -> dict[str, sa.Row[Any]]:
+    """The same rows as they are now, and stay while this transaction lasts: nobody begins to post one of them."""
+    ids = sorted(row.id for row in known.values())
+    held: dict[str, sa.Row[Any]] = {}
+    for start in range(0, len(ids), IN_LIST):
+        some = ids[start : start + IN_LIST]
+        rows = db.execute(_SEEN.where(signals.c.id.in_(some)).order_by(signals.c.id).with_for_update())
+        held |= {row.external_id: row for row in rows}
+    return held
+
+
+def _is_as(row: sa.Row[Any], signal: Signal) -> bool:
+    """Whether the record is what it was when it was seen last."""
+    return bool(signal.fingerprint == (row.source_fingerprint or row.fingerprint))
 
 
 def _recall(db: sa.Connection, source: Source, fresh: Sequence[Signal], now: datetime) -> set[str]:
@@ -205,10 +220,81 @@ def _note_change(db: sa.Connection, row: sa.Row[Any], signal: Signal, run: int, 
     db.execute(
         sa.update(signals).where(signals.c.id == row.id).values(source_fingerprint=None if back else signal.fingerprint)
     )
-    tell(db, [(row.id, now, "changed", "the record changed at its source; Zentrik keeps the first one")])
+    then = "Zentrik keeps the first one"
+    if row.state in (State.SENDING, State.UNKNOWN):
+        then = "the new one is posted if Zentrik does not take the first"
+        kept = (None, None) if back else (signal.body, _written(_words(signal)))
+        db.execute(
+            sa.update(bodies)
+            .where(bodies.c.signal_id == row.id)
+            .values(dict(zip(("next_body", "next_words"), kept, strict=True)))
+        )
+    tell(db, [(row.id, now, "changed", f"the record changed at its source; {then}")])
 
 
-def _words(signal: Signal) -> dict[str, object]:
+def replace(db: sa.Connection, ids: Iterable[int], run: int | None, now: datetime) -> None:
+    """Of these signals, which Zentrik certainly does not have, queue those that changed while that was not known:
+    the new record takes the place of the first."""
+    told: list[Told] = []
+    for id_, words in _kept(db, ids):
+        db.execute(
+            sa.update(signals)
+            .where(signals.c.id == id_)
+            .values(
+                state=State.QUEUED,
+                source_fingerprint=None,
+                due_at=now,
+                absent_from=None,
+                failures=0,
+                last_error=None,
+                run_id=run,
+                **_read(words),
+            )
+        )
+        db.execute(
+            sa.update(bodies)
+            .where(bodies.c.signal_id == id_)
+            .values(body=bodies.c.next_body, next_body=None, next_words=None)
+        )
+        told.append((id_, now, "changed", "Zentrik did not take the first one; the changed one is queued"))
+    tell(db, told)
+
+
+def forget(db: sa.Connection, ids: Iterable[int]) -> None:
+    """Of these signals, which Zentrik has, drop the records that were to take their place."""
+    for id_, _ in _kept(db, ids):
+        db.execute(sa.update(bodies).where(bodies.c.signal_id == id_).values(next_body=None, next_words=None))
+
+
+def _kept(db: sa.Connection, ids: Iterable[int]) -> list[tuple[int, dict[str, Any]]]:
+    """Those of the signals beside which a newer record is kept, with what it says of itself."""
+    ordered = sorted(ids)
+    kept: list[tuple[int, dict[str, Any]]] = []
+    for start in range(0, len(ordered), IN_LIST):
+        found = sa.select(bodies.c.signal_id, bodies.c.next_words).where(
+            bodies.c.signal_id.in_(ordered[start : start + IN_LIST]), bodies.c.next_body.is_not(None)
+        )
+        kept += [(row.signal_id, row.next_words) for row in db.execute(found.order_by(bodies.c.signal_id))]
+    return kept
+
+
+def _written(words: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of itself, as JSON."""
+    moment: datetime | None = words["occurred_at"]
+    return {**words, "fingerprint": words["fingerprint"].hex(), "occurred_at": moment and moment.isoformat()}
+
+
+def _read(words: Mapping[str, Any]) -> dict[str, Any]:
+    """What `_written` wrote."""
+    moment: str | None = words["occurred_at"]
+    return {
+        **words,
+        "fingerprint": bytes.fromhex(words["fingerprint"]),
+        "occurred_at": moment and datetime.fromisoformat(moment),
+    }
+
+
+def _words(signal: Signal) -> dict[str, Any]:
     """What a record says of itself."""
     return {
         "fingerprint": signal.fingerprint,

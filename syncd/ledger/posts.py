@@ -1,24 +1,28 @@
 """What posting does to the ledger: signals are claimed, their verdicts stored, and the lost ones found or given up.
 
 Every move names the state and the attempt it starts from, so an answer that comes too late changes nothing and is not
-told either.
+told either. Only that Zentrik took a record is never let go unsaid: it is certain, however late it comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from syncd.fates import Accepted, Blocked, Later, Refused, Unknown, Verdict
-from syncd.ledger import report
+from syncd.ledger import pages, report
 from syncd.ledger.events import Told, tell
-from syncd.ledger.pages import IN_LIST
-from syncd.ledger.tables import State, bodies, connectors, signals
+from syncd.ledger.pages import IN_LIST, insert
+from syncd.ledger.tables import State, bodies, connectors, destination, signals
+from syncd.logs import get_logger
 from syncd.pacing import NackWindow
+
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +57,22 @@ class Answer:
     absent_from: datetime | None = None
 
 
+class Closed(NamedTuple):
+    """Until when nothing is to be posted, as Zentrik asked, and in which words."""
+
+    until: datetime
+    reason: str
+
+
 class Exchanged(NamedTuple):
-    """What came of storing verdicts and claiming: the claimed, and how many of the verdicts had signals accepted."""
+    """What came of storing verdicts and claiming: the claimed, and how many of the verdicts had signals accepted.
+
+    `closed` says until when Zentrik asked whoever uses this ledger to leave it alone, and why; then nothing is claimed.
+    """
 
     claimed: list[Claimed]
     accepted: int
+    closed: Closed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +99,27 @@ class Sighting:
 
 def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackWindow) -> int:
     """Store verdicts, and halt the connectors whose records Zentrik refuses too often. How many were accepted."""
-    ours = _still(db, State.SENDING, [answer.claimed.id for answer in answers])
+    stand = _held(db, [answer.claimed.id for answer in answers])
     moves: list[dict[str, object]] = []
     told: list[Told] = []
     verdicts: dict[str, list[bool]] = {}
+    changed: dict[bool, list[int]] = {True: [], False: []}
     for answer in answers:
-        claimed = answer.claimed
-        if ours.get(claimed.id) != claimed.attempt:
+        claimed, row = answer.claimed, stand[answer.claimed.id]
+        is_certain = isinstance(answer.verdict, Accepted)
+        if row.attempts != claimed.attempt or row.state not in (_ANSWERABLE if is_certain else (State.SENDING,)):
+            if isinstance(answer.verdict, Accepted) and answer.verdict.public_id != row.public_id:
+                told.append(_told_late(answer, answer.verdict))
             continue
+        if row.state == State.QUEUED:
+            _restore(db, row, claimed.body)
+        if row.source_fingerprint is not None and not isinstance(answer.verdict, Unknown):
+            changed[is_certain].append(claimed.id)
         move: dict[str, object] = {"public": None, "job": None, "accepted": None, "by": None, "error": None}
         match answer.verdict:
             case Accepted(public_id, job_id):
                 move |= {"public": public_id, "job": job_id, "accepted": answer.at, "by": run}
-                state, failed, event = State.PROCESSING, -claimed.failures, ("accepted", public_id)
+                state, failed, event = State.PROCESSING, -row.failures, ("accepted", public_id)
             case Later(reason, _, parks):
                 move["error"] = reason
                 state, failed, event = State.QUEUED, int(not parks), ("postponed", reason)
@@ -115,6 +138,7 @@ def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackW
         if isinstance(answer.verdict, Accepted | Refused):
             verdicts.setdefault(claimed.connector, []).append(isinstance(answer.verdict, Accepted))
     if not moves:
+        tell(db, told)
         return 0
     db.execute(
         sa.update(signals)
@@ -133,31 +157,72 @@ def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackW
         moves,
     )
     tell(db, told)
-    for connector, taken in verdicts.items():
+    pages.replace(db, changed[False], run, answers[-1].at)
+    pages.forget(db, changed[True])
+    for connector, taken in sorted(verdicts.items()):
         _weigh(db, connector, taken, window, answers[-1].at)
     return sum(map(sum, verdicts.values()))
 
 
-def _still(db: sa.Connection, state: State, ids: Sequence[int]) -> dict[int, int]:
-    """The latest attempt of those signals that are still in that state; they stay so while this transaction lasts."""
-    attempts: dict[int, int] = {}
-    for start in range(0, len(ids), IN_LIST):
+_ANSWERABLE = (State.SENDING, State.UNKNOWN, State.QUEUED)
+"""Where a signal may stand when it is heard that Zentrik took it. It leaves SENDING before that when its poster was
+taken for dead; as long as nobody has posted it anew, the answer is as good as if it had come in time."""
+
+
+def _held(db: sa.Connection, ids: Iterable[int]) -> dict[int, sa.Row[Any]]:
+    """Where these signals stand; they stay so while this transaction lasts."""
+    # Everybody locks in the order of the ids: then nobody waits for one who waits for them.
+    ordered = sorted(ids)
+    held: dict[int, sa.Row[Any]] = {}
+    for start in range(0, len(ordered), IN_LIST):
         rows = db.execute(
-            sa.select(signals.c.id, signals.c.attempts)
-            .where(signals.c.id.in_(ids[start : start + IN_LIST]), signals.c.state == state)
+            sa.select(
+                signals.c.id,
+                signals.c.state,
+                signals.c.attempts,
+                signals.c.failures,
+                signals.c.public_id,
+                signals.c.fingerprint,
+                signals.c.source_fingerprint,
+            )
+            .where(signals.c.id.in_(ordered[start : start + IN_LIST]))
+            .order_by(signals.c.id)
             .with_for_update()
         )
-        attempts |= {row.id: row.attempts for row in rows}
-    return attempts
+        held |= {row.id: row for row in rows}
+    return held
+
+
+def _told_late(answer: Answer, accepted: Accepted) -> Told:
+    """The news that Zentrik took a signal that others have posted since, or found under another publicId."""
+    claimed = answer.claimed
+    log.warning(
+        "accepted too late: Zentrik may have it twice; `syncd audit` shows",
+        connector=claimed.connector,
+        external_id=claimed.external_id,
+        public_id=accepted.public_id,
+    )
+    detail = f"Zentrik also has it as {accepted.public_id} (try {claimed.attempt}); `syncd audit` finds doubles"
+    return claimed.id, answer.at, "late answer", detail
+
+
+def _restore(db: sa.Connection, row: sa.Row[Any], body: bytes) -> None:
+    """Zentrik took a signal that is queued again: if its record changed meanwhile, that is a change it keeps out."""
+    fingerprint = hashlib.sha256(body).digest()
+    if fingerprint != row.fingerprint:
+        was = {"fingerprint": fingerprint, "source_fingerprint": row.fingerprint}
+        db.execute(sa.update(signals).where(signals.c.id == row.id).values(was))
+        db.execute(sa.update(bodies).where(bodies.c.signal_id == row.id).values(body=body))
 
 
 def _weigh(db: sa.Connection, connector: str, taken: Sequence[bool], window: NackWindow, now: datetime) -> None:
     """Note whether Zentrik took a connector's last records, and halt it when it took too few."""
-    known = db.scalar(sa.select(connectors.c.verdicts).where(connectors.c.name == connector).with_for_update())
-    before = known or ""
-    after = window.extended(before, taken)
-    if after == before:
+    known = sa.select(connectors.c.verdicts).where(connectors.c.name == connector)
+    before = db.scalar(known) or ""
+    if window.extended(before, taken) == before:  # as nearly always: then nobody has to wait for this row
         return
+    before = db.scalar(known.with_for_update()) or ""
+    after = window.extended(before, taken)
     changes: dict[str, object] = {"verdicts": after}
     if window.is_exceeded(after):
         changes |= {
@@ -165,6 +230,26 @@ def _weigh(db: sa.Connection, connector: str, taken: Sequence[bool], window: Nac
             "halted_why": f"Zentrik refused {after.count('r')} of the last {len(after)} records",
         }
     db.execute(sa.update(connectors).where(connectors.c.name == connector).values(changes))
+
+
+def close(db: sa.Connection, asked: Closed) -> None:
+    """Note for all who use this ledger that Zentrik asked to be left alone; of several waits the longest counts."""
+    note = insert(db, destination).values(id=1, closed_until=asked.until, reason=asked.reason)
+    db.execute(
+        note.on_conflict_do_update(
+            index_elements=[destination.c.id],
+            set_={"closed_until": note.excluded.closed_until, "reason": note.excluded.reason},
+            where=destination.c.closed_until < note.excluded.closed_until,
+        )
+    )
+
+
+def closed(db: sa.Connection, now: datetime) -> Closed | None:
+    """Until when Zentrik asked to be left alone, if it did."""
+    row = db.execute(
+        sa.select(destination.c.closed_until, destination.c.reason).where(destination.c.closed_until > now)
+    ).one_or_none()
+    return None if row is None else Closed(*row)
 
 
 def claim(
@@ -187,7 +272,9 @@ def claim(
         return []
     body = {
         row.signal_id: row.body
-        for row in db.execute(sa.select(bodies).where(bodies.c.signal_id.in_([row.id for row in claimed])))
+        for row in db.execute(
+            sa.select(bodies.c.signal_id, bodies.c.body).where(bodies.c.signal_id.in_([row.id for row in claimed]))
+        )
     }
     return [
         Claimed(row.id, row.external_id, row.connector, row.attempts, row.failures, body[row.id], now + lease, lease)
@@ -196,22 +283,32 @@ def claim(
 
 
 def suspect(
-    db: sa.Connection, dead: Iterable[int | None], now: datetime, look_after: timedelta, absent_after: timedelta
+    db: sa.Connection,
+    dead: Collection[int],
+    ours: Collection[int],
+    now: datetime,
+    look_after: timedelta,
+    absent_after: tuple[timedelta, timedelta],
 ) -> int:
-    """Turn what dead runs were posting, and what was claimed for longer than its lease, into `unknown`."""
+    """Turn into `unknown` what dead runs were posting, and what others than `ours` claimed for longer than its lease.
+
+    `absent_after` is for those of the dead and for the others: a run that only hangs, or whose clock differs from ours,
+    may still have a request under way.
+    """
+    is_dead = sa.or_(signals.c.run_id.in_(dead), signals.c.run_id.is_(None))
+    hangs = sa.and_(signals.c.due_at <= now, signals.c.run_id.not_in(ours))
     found = db.execute(
         sa.update(signals)
-        .where(
-            signals.c.state == State.SENDING,
-            sa.or_(signals.c.run_id.in_(list(dead)), signals.c.due_at <= now),
-        )
+        .where(signals.c.state == State.SENDING, sa.or_(is_dead, hangs))
         .values(
             state=State.UNKNOWN,
             due_at=now + look_after,
-            absent_from=now + absent_after,
+            absent_from=sa.case(
+                (is_dead, sa.bindparam("soon", now + absent_after[0], signals.c.absent_from.type)),
+                else_=sa.bindparam("later", now + absent_after[1], signals.c.absent_from.type),
+            ),
             last_error=sa.case(
-                (signals.c.due_at <= now, "syncd froze while it was being posted"),
-                else_="syncd stopped while it was being posted",
+                (is_dead, "syncd stopped while it was being posted"), else_="syncd froze while it was being posted"
             ),
         )
         .returning(signals.c.id, signals.c.last_error)
@@ -228,6 +325,13 @@ def posting(db: sa.Connection, now: datetime) -> list[tuple[int | None, bool]]:
         .group_by(signals.c.run_id)
     )
     return [(run, until is None or until <= now) for run, until in rows]
+
+
+def hands_full(db: sa.Connection, ours: Collection[int]) -> bool:
+    """Whether these runs are posting something, or reading a connector."""
+    posting = sa.select(sa.exists().where(signals.c.state == State.SENDING, signals.c.run_id.in_(ours)))
+    reading = sa.select(sa.exists().where(connectors.c.run_id.in_(ours)))
+    return bool(db.scalar(posting) or db.scalar(reading))
 
 
 def lost(db: sa.Connection, limit: int, now: datetime) -> list[Lost]:
@@ -252,8 +356,9 @@ def lost(db: sa.Connection, limit: int, now: datetime) -> list[Lost]:
 def settle_lost(db: sa.Connection, sightings: Sequence[Sighting], run: int | None, now: datetime) -> int:
     """Found at Zentrik: its outcome is awaited from now. Not there: it is queued again. How many were found."""
     told: list[Told] = []
-    found = 0
-    for sighting in sightings:
+    found: list[int] = []
+    absent: list[int] = []
+    for sighting in sorted(sightings, key=lambda each: each.id):
         changes: dict[str, object] = {"due_at": now, "absent_from": None, "run_id": run}
         match sighting.found:
             case Accepted(public_id, job_id):
@@ -273,15 +378,17 @@ def settle_lost(db: sa.Connection, sightings: Sequence[Sighting], run: int | Non
             .values(changes)
         )
         if stored.rowcount == 1:
-            found += sighting.found is not None
+            (found if sighting.found else absent).append(sighting.id)
             told.append((sighting.id, sighting.at, *event))
     tell(db, told)
-    return found
+    pages.replace(db, absent, run, now)
+    pages.forget(db, found)
+    return len(found)
 
 
 def look_again(db: sa.Connection, due: Mapping[int, datetime | None], why: str | None = None) -> None:
     """Look for these unknown signals at their times; None leaves one at rest until an operator decides."""
-    for id_, due_at in due.items():
+    for id_, due_at in sorted(due.items()):
         changes: dict[str, object] = {"due_at": due_at}
         if why is not None:
             changes["last_error"] = why

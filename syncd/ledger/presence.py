@@ -37,6 +37,10 @@ class Presence(ABC):
         """Raise `LedgerError` when a lock was lost: then others take us for dead, and may take over what we hold."""
 
     @abstractmethod
+    def hold_again(self) -> None:
+        """Take every lock anew. Only for a run that has nothing in its hands. Raises `LedgerError`."""
+
+    @abstractmethod
     def is_alive(self, run: int) -> bool:
         """Whether some process holds this run's lock."""
 
@@ -83,6 +87,16 @@ class FilePresence(Presence):
                     f"ledger {path}: this file showed that syncd is at work, and somebody removed it. syncd ends here, "
                     "so that nobody does its work a second time beside it; start it again."
                 )
+
+    def hold_again(self) -> None:
+        """Make the files anew that were removed."""
+        held, self._held = self._held, []
+        for descriptor, path in held:
+            if os.fstat(descriptor).st_nlink:
+                self._held.append((descriptor, path))
+            else:
+                os.close(descriptor)
+                self.hold(int(path.name.rpartition("-")[2]))
 
     def is_alive(self, run: int) -> bool:
         """Try the lock, shared, so that two who look at once both see; the file of a dead run is cleared away."""
@@ -143,25 +157,36 @@ class SessionPresence(Presence):
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._session: sa.Connection | None = None
+        self._runs: list[int] = []
 
     def hold(self, run: int) -> None:
         """Take this run's advisory lock for as long as the connection lives."""
         if self._session is None:
             self._session = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._session.execute(sa.select(sa.func.pg_advisory_lock(_SPACE, run)))
+        self._runs.append(run)
 
     def confirm(self) -> None:
         """See that the connection still stands."""
-        if self._session is None:
+        if not self._runs:
             return
         try:
-            self._session.execute(sa.select(1))
-        except DBAPIError as error:
-            raise LedgerError(
-                f"ledger {self._engine.url.render_as_string(hide_password=True)}: the database ended the connection "
-                "that shows that syncd is at work. syncd ends here, so that nobody does its work a second time beside "
-                "it; start it again."
-            ) from error
+            if self._session is not None:
+                self._session.execute(sa.select(1))
+                return
+        except DBAPIError:
+            self._drop()  # SQLAlchemy would connect it anew, without the locks
+        raise LedgerError(
+            f"ledger {self._engine.url.render_as_string(hide_password=True)}: the database ended the connection that "
+            "shows that syncd is at work. syncd ends here, so that nobody does its work a second time beside it; start "
+            "it again."
+        )
+
+    def hold_again(self) -> None:
+        """Take the locks on a new connection."""
+        runs, self._runs = self._runs, []
+        for run in runs:
+            self.hold(run)
 
     def is_alive(self, run: int) -> bool:
         """Try the lock, shared, so that two who look at once both see, and give it back."""
@@ -183,6 +208,10 @@ class SessionPresence(Presence):
 
     def release(self) -> None:
         """End the connection, and the lock with it."""
+        self._runs.clear()
+        self._drop()
+
+    def _drop(self) -> None:
         if self._session is not None:
             self._session.invalidate()  # closed for good, not handed to the pool with the lock on it
             self._session.close()

@@ -190,6 +190,26 @@ def next_due(db: sa.Connection, states: Iterable[State], only: Sequence[str] | N
     return soonest
 
 
+def undelivered(db: sa.Connection, only: Sequence[str] | None = None) -> tuple[datetime | None, datetime | None]:
+    """When the next signal is due to be posted; and when the next of those is that have to be looked for first, or that
+    somebody is posting. Both as of one moment."""
+    return next_due(db, [State.QUEUED], only), next_due(db, [State.UNKNOWN, State.SENDING], only)
+
+
+def left_by_others(db: sa.Connection, run: int, names: Sequence[str]) -> int:
+    """How many signals of these connectors Zentrik has not accepted yet, of those that the run did not touch."""
+    number: int = db.execute(
+        sa.select(sa.func.count())
+        .select_from(signals)
+        .where(
+            signals.c.connector.in_(names),
+            signals.c.state.in_([State.QUEUED, State.SENDING, State.UNKNOWN]),
+            sa.or_(signals.c.run_id.is_(None), signals.c.run_id != run),
+        )
+    ).scalar_one()
+    return number
+
+
 def posted_beside(db: sa.Connection, run: int) -> set[str]:
     """The externalIds of what other runs are posting."""
     return set(

@@ -150,6 +150,8 @@ bodies = sa.Table(
     metadata,
     sa.Column("signal_id", sa.ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("next_body", sa.LargeBinary),  # of a record that changed while nobody knew whether Zentrik has this one
+    sa.Column("next_words", JsonText),  # what that record says of itself
 )
 """What is posted, apart from the state: changing a state must not rewrite a long transcript."""
 
@@ -220,3 +222,12 @@ runs = sa.Table(
     sa.Column("cleared_at", Instant),  # when it cleared away what is no longer to be kept, if it did
 )
 """Each run and the figures it printed."""
+
+destination = sa.Table(
+    "destination",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("closed_until", Instant, nullable=False),
+    sa.Column("reason", Words, nullable=False),
+)
+"""One row at most: until when Zentrik asked to be left alone, by all who use this ledger."""

@@ -37,7 +37,7 @@ def every_point(kind: str, attempt: Callable[[str], bool]) -> int:
 def is_cut_off(operator: Operator, point: str) -> bool:
     """Whether a run got to that point and was killed there, rather than ending well before."""
     done = operator.syncd("run-once", "--json", cut_off=point)
-    assert done.returncode in (0, -signal.SIGKILL), f"cut off at {point}: {done.stderr}"
+    assert done.returncode in (0, -signal.SIGKILL), f"cut off at {point}: {done.stderr}{done.stdout}"
     return done.returncode != 0
 
 
@@ -46,7 +46,7 @@ def made_good(stage: Stage, fault: str, point: str, operator: Operator, sandbox:
     done = operator.syncd("run-once", "--json")
     found = stage.compare(fault, operator, sandbox, dedup=dedup)
     assert found.is_even, f"cut off at {point}: {found}"
-    assert done.returncode == 0, f"cut off at {point}: {done.stderr}"
+    assert done.returncode == 0, f"cut off at {point}: {done.stderr}{done.stdout}"
 
 
 @pytest.mark.parametrize("kind", FEWEST)

@@ -8,10 +8,12 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
@@ -288,6 +290,51 @@ class TestReadingAndWriting:
         assert rows(database) == 0
         with pytest.raises(LedgerError), database.read() as db:
             db.execute(sa.text("SELECT nothing FROM nowhere"))
+
+    def test_a_step_undone_for_anothers_sake_is_done_again(self, database: Database, ledger_url: str) -> None:
+        """Two syncds that wait for each other in a ring both get through: the one PostgreSQL undoes begins afresh."""
+        if ledger_url.startswith("sqlite"):
+            pytest.skip("SQLite lets one write at a time: there is no ring")
+        add_runs(database, "one", "other")
+        other = Database(ledger_url)
+        both_hold_one = Barrier(2)
+        began: list[int] = []
+
+        def rename(first: int, second: int, to: str) -> Callable[[sa.Connection], None]:
+            def work(db: sa.Connection) -> None:
+                began.append(first)
+                db.execute(sa.update(runs).where(runs.c.id == first).values(command=runs.c.command + to))
+                if began.count(first) == 1:
+                    both_hold_one.wait(30)
+                db.execute(sa.update(runs).where(runs.c.id == second).values(command=runs.c.command + to))
+
+            return work
+
+        with ThreadPoolExecutor(2) as threads:
+            for step in [
+                threads.submit(database.change, rename(1, 2, "a")),
+                threads.submit(other.change, rename(2, 1, "b")),
+            ]:
+                step.result(30)
+        assert sorted(began) in ([1, 1, 2], [1, 2, 2])
+        with database.read() as db:
+            assert {frozenset(name[-2:]) for name in db.scalars(sa.select(runs.c.command))} == {frozenset("ab")}
+        other.close()
+
+    def test_a_step_that_is_always_undone_is_given_up(self, database: Database, ledger_url: str) -> None:
+        """A conflict that never ends is told after a few tries, and any other trouble after the first."""
+        tries = 0
+
+        def work(db: sa.Connection) -> None:
+            nonlocal tries
+            tries += 1
+            if ledger_url.startswith("sqlite"):
+                db.execute(sa.text("SELECT nothing FROM nowhere"))
+            db.execute(sa.text("DO $$ BEGIN RAISE 'again and again' USING ERRCODE = '40001'; END $$"))
+
+        with pytest.raises(LedgerError, match="Nothing of this step was stored"):
+            database.change(work)
+        assert tries == (1 if ledger_url.startswith("sqlite") else 4)
 
     def test_a_reader_sees_one_moment_and_holds_nobody_up(self, database: Database, ledger_url: str) -> None:
         """A status page that is read while the daemon writes adds up, and costs the daemon no wait."""

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from threading import Thread
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from syncd.errors import LedgerError
 from syncd.fates import Accepted, Blocked, Failed, Gone, Later, Processed, Refused, Unknown, Unsettled, Verdict
 from syncd.ledger import Answer, Claimed, Database, Exchanged, Ledger, Look, Sighting, State, report
 from syncd.ledger.ledger import AlreadyReading
 from syncd.ledger.outcomes import GONE
+from syncd.ledger.tables import signals
+from syncd.pacing import NackWindow
 from syncd.records import SetAside
 from syncd.signals import Signal, compose
-from tests.conftest import Clock, record, signal, source
+from tests.conftest import Clock, dies, record, signal, source
 
 SOURCE = source()
+FINGERPRINT = sa.select(signals.c.fingerprint)
 
 
 async def begun(ledger: Ledger, clock: Clock) -> int:
@@ -130,6 +139,31 @@ class TestRecordPage:
         assert (await the_row(ledger)).state is State.PROCESSING
         assert (await told(ledger)).count("changed") == 2
 
+    async def test_what_is_posted_is_what_the_ledger_says(self, ledger: Ledger, ledger_url: str, clock: Clock) -> None:
+        """A record that changes at the very moment another syncd begins to post it is not taken for posted as changed:
+        the ledger knows which text went out, and keeps the other."""
+        run = await stored(ledger, clock, signal(1))
+        other = Ledger(Database(ledger_url))
+        theirs: list[Exchanged] = []
+        posting = Thread(target=lambda: theirs.append(asyncio.run(other.exchange([], 1, run, clock()))))
+
+        def claim_meanwhile(_connection: sa.Connection, _cursor: object, statement: str, *_: Any) -> None:
+            if statement.startswith("SELECT signals.id") and not posting.ident:
+                posting.start()
+                posting.join(0.5 if ledger_url.startswith("sqlite") else 30)  # SQLite makes it wait for the page
+
+        sa.event.listen(ledger.database.engine, "after_cursor_execute", claim_meanwhile)
+        await ledger.record_page(SOURCE, [signal(1, "Mended.")], [], {}, run, clock())
+        posting.join()
+        [taken] = theirs[0].claimed
+        row = await the_row(ledger)
+        assert row.state is State.SENDING
+        assert await ledger.ask(lambda db: db.scalar(FINGERPRINT)) == hashlib.sha256(taken.body).digest()
+        assert await ledger.ask(report.body, row) == taken.body
+        await ledger.exchange([Answer(taken, Refused("422"), clock())], 0, run, clock())
+        assert await ledger.ask(report.body, await the_row(ledger)) == signal(1, "Mended.").body
+        other.close()
+
     async def test_what_was_set_aside_leaves_the_list_when_it_is_mended(self, ledger: Ledger, clock: Clock) -> None:
         """The list of rows to mend shrinks as they are mended."""
         run = await begun(ledger, clock)
@@ -140,6 +174,168 @@ class TestRecordPage:
         await ledger.record_page(SOURCE, [mended], [], {}, run, clock())
         [left] = await ledger.ask(lambda db: list(report.aside(db)))
         assert (left.place, left.reason) == ("nps.csv:3", "no date")
+
+
+class TestChangedInFlight:
+    """A record that changes while nobody knows whether Zentrik has it."""
+
+    MENDED = replace(
+        signal(1, "Mended."), name="Mended", occurred_at=datetime(2026, 3, 29, 1, 30, 0, 5, UTC), place="nps.csv:2"
+    )
+
+    async def changed(self, ledger: Ledger, clock: Clock) -> tuple[int, Claimed]:
+        """A run that posts a record which has changed meanwhile."""
+        run, [taken] = await claimed(ledger, clock, signal(1))
+        tally = await ledger.record_page(SOURCE, [self.MENDED], [], {}, run, clock())
+        assert tally.changed == 1
+        return run, taken
+
+    async def is_queued(self, ledger: Ledger, clock: Clock, run: int) -> None:
+        """The new record is posted now, under its own name, and is the one the ledger knows."""
+        row = await the_row(ledger)
+        assert (row.state, row.due_at, row.last_error) == (State.QUEUED, clock(), None)
+        assert (row.name, row.occurred_at, row.place) == (self.MENDED.name, self.MENDED.occurred_at, self.MENDED.place)
+        assert (await told(ledger))[-1] == "changed"
+        [taken] = (await ledger.exchange([], 10, run, clock())).claimed
+        assert (taken.body, taken.attempt, taken.failures) == (self.MENDED.body, 2, 0)
+        await ledger.exchange([Answer(taken, Refused("422"), clock())], 0, run, clock())
+        assert (await the_row(ledger)).state is State.REJECTED, "it took the place once"
+        assert (await ledger.record_page(SOURCE, [self.MENDED], [], {}, run, clock())).unchanged == 1
+
+    @pytest.mark.parametrize("verdict", [Refused("422: no text"), Later("408"), Blocked("401")])
+    async def test_it_takes_the_place_of_what_zentrik_did_not_take(
+        self, ledger: Ledger, clock: Clock, verdict: Verdict
+    ) -> None:
+        """A record that is mended while its first version is being refused is delivered, without anybody asking."""
+        run, taken = await self.changed(ledger, clock)
+        due_at = None if isinstance(verdict, Refused) else clock() + timedelta(hours=1)
+        await ledger.exchange([Answer(taken, verdict, clock(), due_at)], 0, run, clock())
+        await self.is_queued(ledger, clock, run)
+
+    @pytest.mark.parametrize("late", [False, True])
+    async def test_it_takes_the_place_of_what_was_lost(self, ledger: Ledger, clock: Clock, late: bool) -> None:
+        """Of a record whose POST never arrived, the latest version is posted, whenever it changed."""
+        run, [taken] = await claimed(ledger, clock, signal(1))
+        if not late:
+            await ledger.record_page(SOURCE, [self.MENDED], [], {}, run, clock())
+        await ledger.exchange([Answer(taken, Unknown("reset"), clock(), clock())], 0, run, clock())
+        if late:
+            await ledger.record_page(SOURCE, [self.MENDED], [], {}, run, clock())
+        [lost] = await ledger.unknowns(10, clock())
+        assert lost.body == signal(1).body, "what is looked for is what was posted"
+        await ledger.settle_unknowns([Sighting(lost.id, lost.attempt, None, clock())], run, clock())
+        await self.is_queued(ledger, clock, run)
+
+    async def test_it_takes_the_place_of_what_an_operator_retries(self, ledger: Ledger, clock: Clock) -> None:
+        """`syncd retry` of a record nobody could look for posts what the source says now."""
+        run, taken = await self.changed(ledger, clock)
+        await ledger.exchange([Answer(taken, Unknown("reset"), clock())], 0, run, clock())
+        await ledger.requeue([taken.id], State.UNKNOWN, run, clock())
+        await self.is_queued(ledger, clock, run)
+
+    @pytest.mark.parametrize("found", [False, True])
+    async def test_what_zentrik_has_is_kept(self, ledger: Ledger, clock: Clock, found: bool) -> None:
+        """A record that was accepted after all is not posted a second time for having changed, then or later."""
+        run, taken = await self.changed(ledger, clock)
+        verdict = Unknown("reset") if found else Accepted("SIGNAL-1")
+        await ledger.exchange([Answer(taken, verdict, clock(), clock())], 0, run, clock())
+        if found:
+            await ledger.settle_unknowns(
+                [Sighting(taken.id, taken.attempt, Accepted("SIGNAL-1"), clock())], run, clock()
+            )
+        row = await the_row(ledger)
+        assert (row.state, row.public_id) == (State.PROCESSING, "SIGNAL-1")
+        assert await ledger.ask(report.body, row) == signal(1).body
+        assert (await ledger.record_page(SOURCE, [self.MENDED], [], {}, run, clock())).unchanged == 1
+        await ledger.note_deleted([taken.id], run, clock())
+        await ledger.requeue([taken.id], State.DELETED, run, clock())
+        [again] = (await ledger.exchange([], 1, run, clock())).claimed
+        assert again.body == signal(1).body
+
+    async def test_a_change_that_is_taken_back_is_none(self, ledger: Ledger, clock: Clock) -> None:
+        """A record that is its old self again when its POST is refused stays refused."""
+        run, taken = await self.changed(ledger, clock)
+        await ledger.record_page(SOURCE, [signal(1)], [], {}, run, clock())
+        await ledger.exchange([Answer(taken, Refused("422"), clock())], 0, run, clock())
+        assert (await the_row(ledger)).state is State.REJECTED
+
+
+class TestTwoAtOnce:
+    """Two syncds on one ledger never wait for each other in a ring, and none dies of the other's work."""
+
+    async def test_verdicts_in_any_order(self, ledger: Ledger, ledger_url: str, clock: Clock) -> None:
+        """Two syncds that store verdicts on the same connectors, each in its own order, both get through: no lock is
+        taken in the order of arrival."""
+        run = await ledger.start_run("test", clock())
+        for name in ("alpha", "beta"):
+            here = source(name=name)
+            await ledger.start_pull(here, run, clock())
+            page = [compose(record(number), here) for number in range(40)]
+            await ledger.record_page(here, page, [], {}, run, clock())
+        other = Ledger(Database(ledger_url))
+        undone = watch(ledger), watch(other)
+
+        async def post(at: Ledger, names: tuple[str, ...]) -> int:
+            done = 0
+            while True:
+                lot = [taken for name in names for taken in (await at.exchange([], 1, run, clock(), [name])).claimed]
+                if not lot:
+                    return done
+                answers = [Answer(taken, Refused("422"), clock()) for taken in lot]
+                await at.exchange(answers, 0, run, clock(), window=NackWindow(99, 200))
+                done += len(lot)
+
+        assert sum(await asyncio.gather(post(ledger, ("alpha", "beta")), post(other, ("beta", "alpha")))) == 80
+        assert undone == ([], [])
+        other.close()
+
+    async def test_looks_in_any_order(self, ledger: Ledger, ledger_url: str, clock: Clock) -> None:
+        """Two syncds that store what they saw of the same signals, in different orders, both get through."""
+        run = await stored(ledger, clock, *(signal(number) for number in range(1200)))  # more than one IN (...) names
+        lot = (await ledger.exchange([], 1200, run, clock())).claimed
+        answers = [Answer(taken, Accepted(f"SIGNAL-{taken.id}"), clock(), clock()) for taken in lot]
+        await ledger.exchange(answers, 0, run, clock())
+        looks = [Look(each, Unsettled(), clock(), clock()) for each in await ledger.awaited(1200, clock())]
+        other = Ledger(Database(ledger_url))
+        undone = watch(ledger), watch(other)
+
+        async def look(at: Ledger, seen: list[Look]) -> None:
+            for _ in range(3):
+                await at.record_looks(seen, run)
+
+        await asyncio.gather(look(ledger, looks), look(other, looks[::-1]))
+        assert undone == ([], [])
+        assert {waiting.looks for waiting in await ledger.awaited(1200, clock())} == {6}
+        other.close()
+
+    async def test_nobody_waits_for_a_connector_that_is_well(
+        self, ledger: Ledger, ledger_url: str, clock: Clock
+    ) -> None:
+        """Once a connector's records are all taken, storing one more verdict on it holds nobody up."""
+        run, lot = await claimed(ledger, clock, *(signal(number) for number in range(41)))
+        answers = [Answer(taken, Accepted(f"SIGNAL-{taken.id}"), clock(), clock()) for taken in lot]
+        await ledger.exchange(answers[:40], 0, run, clock())
+        asked: list[str] = []
+        listen(ledger, lambda statement: asked.append(statement))
+        await ledger.exchange(answers[40:], 0, run, clock())
+        assert any("connectors" in statement for statement in asked)
+        assert not [each for each in asked if "connectors" in each and ("FOR UPDATE" in each or "UPDATE conn" in each)]
+
+
+def listen(ledger: Ledger, heard: Callable[[str], None]) -> None:
+    """Hear every statement of this ledger's."""
+
+    def hear(_connection: sa.Connection, _cursor: object, statement: str, *_: Any) -> None:
+        heard(statement)
+
+    sa.event.listen(ledger.database.engine, "before_cursor_execute", hear)
+
+
+def watch(ledger: Ledger) -> list[BaseException]:
+    """What the database has refused this ledger from now on."""
+    refused: list[BaseException] = []
+    sa.event.listen(ledger.database.engine, "handle_error", lambda context: refused.append(context.original_exception))
+    return refused
 
 
 class TestReading:
@@ -159,7 +355,7 @@ class TestReading:
     ) -> None:
         """A killed syncd blocks nobody, and if it was only frozen, its late page does not move the checkpoint back."""
         frozen = await stored(ledger, clock, signal(1))
-        ledger._presence.release()  # as the operating system does for a process that is gone
+        dies(ledger)
         other = Ledger(Database(ledger_url))
         run = await other.start_run("test", clock())
         assert await other.start_pull(SOURCE, run, clock()) == {"page": 1}
@@ -369,8 +565,8 @@ class TestSuspectUnfinished:
     async def test_what_a_frozen_run_was_posting_becomes_unknown(
         self, ledger: Ledger, ledger_url: str, clock: Clock
     ) -> None:
-        """A process that hangs with a record in its hands does not keep it for ever, and its late answer, whatever it
-        says, changes nothing."""
+        """A process that hangs with a record in its hands does not keep it for ever, and its late refusal changes
+        nothing."""
         run, [taken] = await claimed(ledger, clock, signal(1))
         other = Ledger(Database(ledger_url))
         await other.start_run("test", clock())
@@ -378,8 +574,7 @@ class TestSuspectUnfinished:
         assert await other.suspect_unfinished(clock()) == 0
         clock.move(1)
         assert await other.suspect_unfinished(clock()) == 1
-        exchanged = await ledger.exchange([Answer(taken, Accepted("SIGNAL-9"), clock(), clock())], 0, run, clock())
-        assert exchanged.accepted == 0
+        await ledger.exchange([Answer(taken, Refused("422"), clock(), clock())], 0, run, clock())
         assert (await the_row(ledger)).state is State.UNKNOWN
         assert await told(ledger) == ["queued", "unknown"]
         other.close()
@@ -389,7 +584,7 @@ class TestSuspectUnfinished:
     ) -> None:
         """After a crash nothing is posted again that Zentrik may already have."""
         await claimed(ledger, clock, signal(1), signal(2))
-        ledger._presence.release()
+        dies(ledger)
         other = Ledger(Database(ledger_url))
         assert await other.suspect_unfinished(clock()) == 2
         assert {row.state for row in await other.ask(lambda db: list(report.find(db)))} == {State.UNKNOWN}
@@ -398,7 +593,7 @@ class TestSuspectUnfinished:
     async def test_what_was_sent_last_is_given_time_to_arrive(self, ledger: Ledger, clock: Clock) -> None:
         """A record that a dying run sent and Zentrik stores a moment later is not declared absent before that."""
         await claimed(ledger, clock, signal(1))
-        ledger._presence.release()
+        dies(ledger)
         await ledger.suspect_unfinished(clock(), timedelta(seconds=2))
         assert await ledger.unknowns(10, clock()) == []
         clock.move(2)
@@ -413,6 +608,76 @@ class TestSuspectUnfinished:
         await other.start_run("test", clock())
         assert await other.suspect_unfinished(clock()) == 0
         other.close()
+
+
+class TestLateAnswer:
+    """Zentrik's word that it took a record, brought by a run that others have taken for dead."""
+
+    async def given_up(self, ledger: Ledger, clock: Clock) -> tuple[int, Claimed]:
+        """A run whose lease is over, with a record in its hands that is unknown by now."""
+        run, [taken] = await claimed(ledger, clock, signal(1))
+        dies(ledger)
+        assert await ledger.suspect_unfinished(clock()) == 1
+        return run, taken
+
+    async def bring(self, ledger: Ledger, clock: Clock, run: int, taken: Claimed, public_id: str) -> int:
+        """Store the late answer; how many it has accepted."""
+        answer = Answer(taken, Accepted(public_id, "job-1"), clock(), clock())
+        return (await ledger.exchange([answer], 0, run, clock())).accepted
+
+    @pytest.mark.parametrize("queued", [False, True])
+    async def test_it_counts_while_nobody_has_posted_anew(self, ledger: Ledger, clock: Clock, queued: bool) -> None:
+        """An answer that comes before the record is posted again settles it, so it is not posted again."""
+        run, taken = await self.given_up(ledger, clock)
+        if queued:
+            await ledger.settle_unknowns([Sighting(taken.id, taken.attempt, None, clock())], run, clock())
+        assert await self.bring(ledger, clock, run, taken, "SIGNAL-9") == 1
+        row = await the_row(ledger)
+        assert (row.state, row.public_id, row.job_id) == (State.PROCESSING, "SIGNAL-9", "job-1")
+        assert (row.accepted_at, row.due_at, row.last_error) == (clock(), clock(), None)
+        assert (await told(ledger))[-1] == "accepted"
+        assert (await ledger.exchange([], 1, run, clock())).claimed == []
+
+    async def test_it_is_of_the_text_that_was_posted(self, ledger: Ledger, clock: Clock) -> None:
+        """When the record changed after it was queued again, the ledger knows that Zentrik has the first text."""
+        run, taken = await self.given_up(ledger, clock)
+        await ledger.settle_unknowns([Sighting(taken.id, taken.attempt, None, clock())], run, clock())
+        await ledger.record_page(SOURCE, [signal(1, "Mended.")], [], {}, run, clock())
+        assert await self.bring(ledger, clock, run, taken, "SIGNAL-9") == 1
+        assert await ledger.ask(report.body, await the_row(ledger)) == signal(1).body
+        assert await ledger.ask(lambda db: db.scalar(FINGERPRINT)) == signal(1).fingerprint
+        again = await ledger.record_page(SOURCE, [signal(1, "Mended.")], [], {}, run, clock())
+        back = await ledger.record_page(SOURCE, [signal(1)], [], {}, run, clock())
+        assert (again.unchanged, back.changed) == (1, 1)
+
+    @pytest.mark.parametrize("verdict", [None, Unknown("reset"), Accepted("SIGNAL-10"), Later("408"), Refused("422")])
+    async def test_a_double_is_told(self, ledger: Ledger, clock: Clock, verdict: Verdict | None) -> None:
+        """When the record was posted again meanwhile, that Zentrik has it from the first try too is in its history and
+        in the log; where it stands is not touched."""
+        run, taken = await self.given_up(ledger, clock)
+        await ledger.settle_unknowns([Sighting(taken.id, taken.attempt, None, clock())], run, clock())
+        [second] = (await ledger.exchange([], 1, run, clock())).claimed
+        if verdict is not None:
+            await ledger.exchange([Answer(second, verdict, clock(), clock())], 0, run, clock())
+        before = await the_row(ledger)
+        with capture_logs() as logged:
+            assert await self.bring(ledger, clock, run, taken, "SIGNAL-9") == 0
+        assert await the_row(ledger) == before
+        [*_, last] = await ledger.ask(report.history, before)
+        assert (last.event, last.detail) == (
+            "late answer",
+            "Zentrik also has it as SIGNAL-9 (try 1); `syncd audit` finds doubles",
+        )
+        assert [(line["log_level"], line["public_id"]) for line in logged] == [("warning", "SIGNAL-9")]
+
+    async def test_what_is_known_already_is_not_told_again(self, ledger: Ledger, clock: Clock) -> None:
+        """A record that was looked for and found is no double when its own answer comes at last."""
+        run, taken = await self.given_up(ledger, clock)
+        found = Sighting(taken.id, taken.attempt, Accepted("SIGNAL-9"), clock())
+        await ledger.settle_unknowns([found], run, clock())
+        history = await told(ledger)
+        assert await self.bring(ledger, clock, run, taken, "SIGNAL-9") == 0
+        assert await told(ledger) == history
 
 
 class TestUnknown:
@@ -461,6 +726,7 @@ class TestClock:
         [lost] = await ledger.unknowns(10, clock())
         assert lost.absent_from == clock() + timedelta(seconds=10)
         clock.move(ledger.leases.post.total_seconds())
+        dies(ledger)
         assert await ledger.suspect_unfinished(clock()) == 2
         assert (await ledger.ask(report.connector_rows))[SOURCE.name].started_at == clock() - ledger.leases.post
 
@@ -547,6 +813,21 @@ class TestLooks:
         [again] = await ledger.awaited(10, clock())
         assert again.looks == 1
 
+    async def test_old_news_does_not_undo_a_retry(self, ledger: Ledger, clock: Clock) -> None:
+        """A look begun before a signal was processed anew says nothing about the new processing."""
+        row = await answered(ledger, clock, Accepted("SIGNAL-1", "job-1"))
+        run = await ledger.start_run("test", clock())
+        [waiting] = await ledger.awaited(10, clock())
+        look = Look(waiting, Failed("out of memory", "job-1"), clock())
+        await ledger.record_looks([look], run)
+        clock.move(1)
+        await ledger.reprocess({row.id: "job-2"}, run, clock())
+        await ledger.record_looks([look], run)
+        assert (await the_row(ledger)).state is State.PROCESSING
+        [again] = await ledger.awaited(10, clock())
+        await ledger.record_looks([Look(again, Processed(), clock())], run)
+        assert (await the_row(ledger)).state is State.PROCESSED
+
 
 class TestOperators:
     async def test_a_rejected_signal_is_queued_again(self, ledger: Ledger, clock: Clock) -> None:
@@ -556,6 +837,27 @@ class TestOperators:
         assert await ledger.requeue([row.id], State.REJECTED, run, clock()) == {row.id}
         [taken] = (await ledger.exchange([], 10, run, clock())).claimed
         assert (taken.attempt, taken.failures) == (2, 0)
+
+    async def test_a_deleted_signal_begins_anew(self, ledger: Ledger, clock: Clock) -> None:
+        """What is posted again after it was deleted at Zentrik is a new signal there: it has its whole budget, and
+        nothing of the old one's job, failures and insights."""
+        row = await answered(ledger, clock, Accepted("SIGNAL-1", "job-1"))
+        run = await ledger.start_run("test", clock())
+        [waiting] = await ledger.awaited(10, clock())
+        await ledger.record_looks([Look(waiting, Failed("Busy.", "job-1"), clock(), clock())], run)
+        await ledger.claim_reruns(10, clock())
+        await ledger.await_again({row.id: "job-2"}, run, clock())
+        [waiting] = await ledger.awaited(10, clock())
+        await ledger.record_looks([Look(waiting, Processed(("i-1",)), clock())], run)
+        await ledger.note_deleted([row.id], run, clock())
+        await ledger.requeue([row.id], State.DELETED, run, clock())
+        row = await the_row(ledger)
+        assert (row.state, row.public_id, row.job_id, row.insight_ids) == (State.QUEUED, None, None, ())
+        assert (row.accepted_at, row.settled_at, row.processing_started_at) == (None, None, None)
+        [taken] = (await ledger.exchange([], 1, run, clock())).claimed
+        await ledger.exchange([Answer(taken, Accepted("SIGNAL-2"), clock(), clock())], 0, run, clock())
+        [waiting] = await ledger.awaited(10, clock())
+        assert (waiting.public_id, waiting.looks, waiting.reruns, waiting.failed_as) == ("SIGNAL-2", 0, 0, None)
 
     async def test_a_delivered_signal_is_never_queued_again(self, ledger: Ledger, clock: Clock) -> None:
         """No command can post a record a second time that Zentrik has."""

@@ -18,6 +18,8 @@ def upgrade() -> None:
         sa.Column("failed_as", sa.Text),
     ):
         op.add_column("signals", column)
+    op.add_column("bodies", sa.Column("next_body", sa.LargeBinary))
+    op.add_column("bodies", sa.Column("next_words", sa.Text))
     op.create_index("signals_by_public_id", "signals", ["public_id"])
     for column in (
         sa.Column("lease_until", sa.BigInteger),
@@ -34,4 +36,10 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Text),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("seen_at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "destination",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("closed_until", sa.BigInteger, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
     )
