@@ -192,6 +192,7 @@ class TestComparing:
         assert found.trouble is not None
         assert sum(listed) == 2
 
+    @pytest.mark.parametrize("state", ["queued", "unknown", "rejected"])
     async def test_what_is_there_and_not_known_to_be_is_a_change(self, desk: Desk, ledger_url: str, state: str) -> None:
         """A signal the ledger thinks undelivered, and Zentrik has, is about to be doubled: it is found."""
         match state:
