@@ -77,7 +77,6 @@ class House:
     news: asyncio.Event = field(default_factory=asyncio.Event)  # there may be something to post
     accepted: asyncio.Event = field(default_factory=asyncio.Event)  # there is an outcome to wait for
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # there is a signal to be looked for
-    found: int = 0  # signals that were looked for and are at Zentrik
     endures: bool = False  # whether a refused key is waited out
     is_refused: bool = False  # whether the key was refused last
     on_change: Callable[[Figures], None] = lambda _: None
@@ -301,12 +300,13 @@ class House:
 
     async def _post_due(self, only: Sequence[str] | None) -> None:
         """One round of posting."""
-        before = Dispatched(self.figures.posted, self.figures.accepted)
-        found_before = self.found
+        shown = Dispatched()
 
         def show(now_done: Dispatched) -> None:
-            self.figures.posted = before.posted + now_done.posted
-            self.figures.accepted = before.accepted + now_done.accepted + self.found - found_before
+            nonlocal shown
+            self.figures.posted += now_done.posted - shown.posted
+            self.figures.accepted += now_done.accepted - shown.accepted
+            shown = replace(now_done)
             if now_done.accepted:
                 self.accepted.set()
             if now_done.lost:
@@ -363,7 +363,6 @@ class House:
         reconciled = await reconcile(
             self.ledger, self.zentrik, self.run, self.clock, mirror=self.mirror, horizon=horizon, pause=_sleep
         )
-        self.found += reconciled.found
         self.figures.accepted += reconciled.found
         if reconciled.found:
             self.accepted.set()

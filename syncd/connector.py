@@ -6,12 +6,13 @@ A source promises:
 - that a page's checkpoint covers everything up to and including that page. If the vendor serves newest first only,
   repeat the old checkpoint on every page but the last;
 - to ask again from the last instant on ties, never after it: the ledger skips what it knows, a gap is lost for good;
+- to ask for no details of a record that `window.known` has, and to count it in the page's `unchanged`;
 - to keep records that are not ready yet in the checkpoint as pending ids, and to ask for them again;
 - to retry nothing, sleep nowhere, log nothing, and remember nothing between calls.
 
-The house gives in return: a client that raises on error statuses, waits out 429 and 5xx, sends credentials only to the
-hosts the connector declares, and never along a redirect to another of them; a ledger that has committed each page when
-its `yield` returns; and a generator that is closed whatever happens.
+The house gives in return: a client that raises on error statuses, waits out 429 and 5xx, keeps the connector's limits,
+sends credentials only to the hosts the connector declares, and never along a redirect to another of them; a ledger that
+has committed each page when its `yield` returns; and a generator that is closed whatever happens.
 
 Secrets of the settings, and the token of each Authorization header that goes out (so one that `auth` fetched on the
 way as well), are kept out of every log, message and record; a checkpoint that holds one is refused.
@@ -20,16 +21,17 @@ way as well), are kept out of every log, message and record; a checkpoint that h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 import httpx
 
 from syncd.dates import UnreadableDate, instant
-from syncd.errors import CredentialsRefused, RecordError, ShapeChanged, SourceError
-from syncd.fields import Duration, Settings
+from syncd.errors import CredentialsRefused, CursorStuck, RateLimited, RecordError, ShapeChanged, SourceError
+from syncd.fields import Duration, Settings, WebAddress
+from syncd.pacing import Limit
 from syncd.records import (
     KINDS,
     Checkpoint,
@@ -49,12 +51,15 @@ __all__ = [
     "Checkpoint",
     "Connector",
     "CredentialsRefused",
+    "CursorStuck",
     "Duration",
     "Json",
+    "Limit",
     "Link",
     "Organisation",
     "Page",
     "Person",
+    "RateLimited",
     "RawRecord",
     "Record",
     "RecordError",
@@ -64,13 +69,18 @@ __all__ = [
     "Source",
     "SourceError",
     "UnreadableDate",
+    "WebAddress",
     "Window",
     "instant",
 ]
 
 
 class Connector(Settings, ABC):
-    """A source of records. Its fields are its settings; secrets are `SecretStr`."""
+    """A source of records. Its fields are its settings; secrets are `SecretStr`.
+
+    What a vendor does in its own way (its limits, its words for «too fast» and for errors) is said by `limits`,
+    `status_of`, `asks_to_wait` and `advice`; a connector without such ways leaves them as they are.
+    """
 
     provider: ClassVar[str]
     """The providerType its signals carry, in the vocabulary of the Signals API (`zendesk`, `g2`, `manual_csv`)."""
@@ -90,6 +100,26 @@ class Connector(Settings, ABC):
 
     def auth(self) -> httpx.Auth | None:
         """How requests to those hosts are authenticated."""
+        return None
+
+    def limits(self) -> Sequence[Limit]:
+        """The rate limits that the vendor documents. Requests wait for their turn, so that none is refused."""
+        return ()
+
+    def status_of(self, answer: httpx.Response) -> int:
+        """The status an answer has in truth, from a vendor that says 200 to everything."""
+        return answer.status_code
+
+    def asks_to_wait(self, answer: httpx.Response, now: datetime) -> timedelta | None:  # noqa: ARG002 - see above
+        """How long the vendor wants to be left alone, where it says so otherwise than by Retry-After.
+
+        Of a 429 or 5xx: before that request is made again. Of a good answer (no call is left): before the next one.
+        """
+        return None
+
+    def advice(self, answer: httpx.Response) -> str | None:  # noqa: ARG002 - see above
+        """What an error means in the vendor's terms, and what to do about it; one sentence or two, without a full stop
+        at the end."""
         return None
 
     @abstractmethod

@@ -104,21 +104,13 @@ async def dispatch(
 
 def _asked(answers: Sequence[Answer]) -> Closed | None:
     """The longest wait that Zentrik asked for in these answers, for all that goes to it."""
-    waits = [
-        Closed(answer.at + after, reason)
-        for answer in answers
-        for reason, after in [_wait_for_all(answer.verdict)]
-        if after
-    ]
+    waits = []
+    for answer in answers:
+        match answer.verdict:
+            case Later(reason, timedelta() as after, parks=True) | Unknown(reason, timedelta() as after, parks=True):
+                if after:
+                    waits.append(Closed(answer.at + after, reason))
     return max(waits, default=None)
-
-
-def _wait_for_all(verdict: Verdict) -> tuple[str, timedelta | None]:
-    match verdict:
-        case Later(reason, after, parks=True) | Unknown(reason, after, parks=True):
-            return reason, after
-        case _:
-            return "", None
 
 
 async def _reopen(zentrik: Zentrik, gate: Gate, clock: Callable[[], datetime]) -> None:

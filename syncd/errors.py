@@ -5,6 +5,7 @@
     ├── SourceError             this connector stops, its checkpoint stays; the others go on exit 1
     │   ├── CredentialsRefused  ... until its credentials change
     │   ├── RateLimited         ... until the time the vendor names
+    │   ├── CursorStuck         ... until the vendor's pages lead on again
     │   └── ShapeChanged        ... until the connector learns the vendor's new answer
     ├── RecordError             this one record is set aside with its reason; the page goes on
     ├── DestinationError        everything to Zentrik stops; every record is kept            exit 3
@@ -43,9 +44,14 @@ class SourceError(SyncdError):
 
 
 class CredentialsRefused(SourceError):
-    """The source refused our credentials (401, 403, or its own words for it)."""
+    """The source refused our credentials (401, 403, or its own words for it). `status` is the answer's, if it was one:
+    a refusal of one item only may be met by setting that item aside."""
 
     code = "credentials_refused"
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class RateLimited(SourceError):
@@ -56,6 +62,12 @@ class RateLimited(SourceError):
     def __init__(self, message: str, until: datetime) -> None:
         super().__init__(message)
         self.until = until
+
+
+class CursorStuck(SourceError):
+    """A source goes round in circles: it would be read for ever."""
+
+    code = "cursor_stuck"
 
 
 class ShapeChanged(SourceError):

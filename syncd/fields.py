@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit
 
 import durationpy
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, model_validator
 
 _NUMBER = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
 _SPANS = re.compile(rf"-?(?:{_NUMBER.pattern}(?:ns|us|µs|μs|ms|s|m|h|d|w|mm|y))+", re.ASCII)
@@ -51,6 +51,28 @@ def duration_text(value: timedelta) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(duration_text)]
 """A span of time, written like `30s`, `10m`, `2h` or `7d`."""
+
+
+def _web_address(text: str) -> str:
+    """An http or https address without its last slash."""
+    try:
+        parts = urlsplit(text.strip())
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if (
+        not usable
+        or parts.username
+        or parts.query
+        or parts.fragment
+        or any(letter.isspace() for letter in text.strip())
+    ):
+        raise ValueError("must be an http or https address with nothing after its path, like https://zentrik.ai/api")
+    return text.strip().rstrip("/")
+
+
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+"""An http or https address with nothing after its path."""
 
 
 class Settings(BaseModel):

@@ -1,8 +1,10 @@
 """The client lent to connectors: patient with the vendor, and unable to speak to anybody else.
 
+It calls no faster than the connector's limits allow, and leaves the vendor alone for as long as it asks.
+
     Lent (the client)       sorts the last answer: 401, 403 -> CredentialsRefused, other errors -> HTTPStatusError
       Sorted (its auth)     sorts the answers to what the auth asks for itself, such as a token
-        Polite (transport)  pins hosts, waits out 429 and 5xx, reads the body and bounds its size
+        Polite (transport)  pins hosts, keeps limits, waits out 429 and 5xx, reads the body and bounds its size
 
 The last answer is sorted after the auth has seen it, so an auth may meet a 401 by fetching a new token. A connector
 for which 404 means «empty» catches `httpx.HTTPStatusError`, as with any other httpx client.
@@ -14,7 +16,7 @@ A redirect to another origin, even a declared one, takes along nothing that coul
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +30,7 @@ from syncd.connector import Connector
 from syncd.errors import CredentialsRefused, RateLimited, SourceError
 from syncd.fields import is_loopback
 from syncd.logs import conceal, get_logger, printable, redact
+from syncd.pacing import Pace
 from syncd.retry import Backoff, retry_after
 
 TIMEOUT = httpx.Timeout(60, connect=10)
@@ -40,6 +43,9 @@ _BACKOFF = Backoff()
 _REDIRECTS = 5
 _TRIES = 50
 """Bounds the asking where the waits drawn are so short that patience would not."""
+
+_SHORTEST = timedelta(seconds=30)
+"""So long a rest, that a vendor asked for, is waited out even by one that asks once."""
 
 _PASSING = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
 """Transport errors that asking again may cure."""
@@ -93,6 +99,7 @@ def lend(
         user_agent=user_agent,
     )
     return Lent(
+        connector,
         transport=polite,
         auth=Sorted(connector),
         timeout=timeout,
@@ -105,10 +112,14 @@ def lend(
 class Lent(httpx.AsyncClient):
     """An httpx client none of whose requests returns an error status."""
 
+    def __init__(self, connector: Connector, **options: Any) -> None:
+        super().__init__(**options)
+        self._connector = connector
+
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         response = await super().send(request, **options)
         if response.is_error:
-            raise _sorted(response, refusals=(401, 403))
+            raise _sorted(response, self._connector, refusals=(401, 403))
         return response
 
 
@@ -134,14 +145,14 @@ class Sorted(httpx.Auth):
                     request.extensions["added"] = _added(given, request.url)
                 response = yield asked
                 if asked is not request and response.is_error:
-                    raise _sorted(response, refusals=(400, 401, 403))  # OAuth says 400 to a wrong secret
+                    raise _sorted(response, self._connector, refusals=(400, 401, 403))  # 400: OAuth, to a wrong secret
                 try:
                     asked = await flow.asend(response)
                 except StopAsyncIteration:
                     return
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False)
 class Polite(httpx.AsyncBaseTransport):
     """A transport that asks only the hosts it was given, and asks again when there is hope."""
 
@@ -155,11 +166,18 @@ class Polite(httpx.AsyncBaseTransport):
     largest: int
     timeout: httpx.Timeout
     user_agent: str
+    resting_until: datetime | None = None
+    """The vendor asked to be left alone until then, though it answered."""
 
     @cached_property
     def hosts(self) -> frozenset[str]:
         """The hosts that the connector declares."""
         return frozenset(host.lower() for host in self.connector.hosts())
+
+    @cached_property
+    def paces(self) -> Sequence[Pace]:
+        """The limits that the connector declares, each with the calls that were made under it."""
+        return [Pace(limit) for limit in self.connector.limits()]
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self._permit(request)
@@ -188,7 +206,7 @@ class Polite(httpx.AsyncBaseTransport):
             if response is not None and response.status_code != 429 and response.status_code < 500:
                 return response
             now = self.clock()
-            asked = retry_after(response.headers.get("Retry-After"), now) if response is not None else None
+            asked = self._asked_to_wait(response, now) if response is not None else None
             wait = max(asked or timedelta(0), _BACKOFF.wait(failures, self.draw))
             if now + wait >= given_up_at:
                 break
@@ -200,11 +218,33 @@ class Polite(httpx.AsyncBaseTransport):
         if response.status_code == 429 or asked:
             until = now + wait
             when = until.isoformat(timespec="seconds")
-            raise RateLimited(f"{host} asks to be left alone until {when}: {_quoted(response)}", until)
-        raise _stop("unavailable", f"{host} still answers {_quoted(response)} (asked {failures} times)")
+            raise RateLimited(
+                f"{host} asks to be left alone until {when}: {_quoted(response)}{_advice(response, self.connector)}",
+                until,
+            )
+        raise _stop(
+            "unavailable",
+            f"{host} still answers {_quoted(response)} (asked {failures} times){_advice(response, self.connector)}",
+        )
+
+    def _asked_to_wait(self, response: httpx.Response, now: datetime) -> timedelta | None:
+        waits = retry_after(response.headers.get("Retry-After"), now), self.connector.asks_to_wait(response, now)
+        return max((wait for wait in waits if wait is not None), default=None)
+
+    async def _take_turn(self, request: httpx.Request) -> None:
+        """Wait until this request may be made: for the limits it falls under, and for a vendor that wants a rest."""
+        now = self.clock()
+        turns = [pace.turn(now) for pace in self.paces if request.url.path.startswith(pace.limit.path)]
+        turn = max((now, *turns, *([self.resting_until] if self.resting_until else [])))
+        if turn > now:
+            if self.resting_until and turn - now >= max(self.patience, _SHORTEST):
+                when = turn.isoformat(timespec="seconds")
+                raise RateLimited(f"{request.url.host} allows no more calls until {when}", turn)
+            await self.sleep((turn - now).total_seconds())
 
     async def _ask(self, request: httpx.Request) -> httpx.Response:
         """One answer, read to its end here, so that a connection that breaks midway is one more failure to wait out."""
+        await self._take_turn(request)
         answer = await self.inner.handle_async_request(request)
         body = bytearray()
         try:
@@ -219,7 +259,15 @@ class Polite(httpx.AsyncBaseTransport):
         headers = answer.headers.copy()
         for name in ("Content-Encoding", "Content-Length", "Transfer-Encoding"):  # they spoke of the undecoded body
             headers.pop(name, None)
-        return httpx.Response(answer.status_code, headers=headers, content=bytes(body), extensions=answer.extensions)
+        response = httpx.Response(
+            answer.status_code, headers=headers, content=bytes(body), extensions=answer.extensions, request=request
+        )
+        response.status_code = self.connector.status_of(response)
+        if response.is_success:
+            now = self.clock()
+            rest = self.connector.asks_to_wait(response, now)
+            self.resting_until = now + rest if rest else None
+        return response
 
     def _permit(self, request: httpx.Request) -> None:
         """Refuse a host that was not declared, and http where https was meant. A redirect comes by here too."""
@@ -273,12 +321,20 @@ def _origin(url: httpx.URL) -> str:
     return f"{host}:{url.port or {'http': 80, 'https': 443}.get(url.scheme)}"
 
 
-def _sorted(response: httpx.Response, refusals: tuple[int, ...]) -> Exception:
-    request = response.request
+def _sorted(response: httpx.Response, connector: Connector, refusals: tuple[int, ...]) -> Exception:
+    request, status = response.request, response.status_code
     told = f"{request.url.host} answered {_quoted(response)}"
-    if response.status_code in refusals:
-        return CredentialsRefused(f"{told}. Check this connector's credentials and what they may read")
-    return httpx.HTTPStatusError(told, request=request, response=response)
+    advice = _advice(response, connector)
+    if status in refusals:
+        known = advice or ". Check this connector's credentials and what they may read"
+        return CredentialsRefused(told + known, status)
+    return httpx.HTTPStatusError(told + advice, request=request, response=response)
+
+
+def _advice(response: httpx.Response, connector: Connector) -> str:
+    """What the connector knows of this answer, to stand after what was said of it."""
+    advice = connector.advice(response)
+    return f". {advice}" if advice else ""
 
 
 def _quoted(response: httpx.Response) -> str:

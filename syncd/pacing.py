@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -127,3 +128,30 @@ class ProcessingBudget:
     def again_at(self, reruns: int, now: datetime, draw: Callable[[], float]) -> datetime | None:
         """When to ask for it after a failure, given the times it was asked for; None when the budget is spent."""
         return now + self.backoff.wait(reruns + 1, draw) if reruns + 1 < self.attempts else None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `calls` in any span of `per`, for the addresses whose path begins with `path`."""
+
+    calls: int
+    per: timedelta
+    path: str = ""
+
+
+@dataclass(slots=True)
+class Pace:
+    """Keeps a limit: each call is told when its turn is. It remembers as many calls as the limit allows."""
+
+    limit: Limit
+    turns: deque[datetime] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.turns = deque(maxlen=self.limit.calls)
+
+    def turn(self, now: datetime) -> datetime:
+        """When the next call may be made; it is taken to be made then."""
+        is_full = len(self.turns) == self.limit.calls
+        at = max(now, self.turns[0] + self.limit.per) if is_full else now
+        self.turns.append(at)
+        return at

@@ -54,6 +54,7 @@ async def preview(
                 async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
                     async for reading in readings:
                         pulled.skipped += len(reading.set_aside) + reading.filtered
+                        pulled.unchanged += reading.unchanged
                         pulled.set_aside += reading.set_aside
                         revisit_at = reading.revisit_at or revisit_at
                         for signal in _to_post(reading.signals, ledger, notes, pulled):

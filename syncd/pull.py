@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import httpx
 
 from syncd.connector import Source
-from syncd.errors import LedgerError, RecordError, SourceError
+from syncd.errors import CursorStuck, LedgerError, RecordError, SourceError
 from syncd.ledger import Ledger, report
 from syncd.logs import get_logger, holds_secret, redact
 from syncd.records import Checkpoint, Page, SetAside, Window
@@ -66,7 +66,8 @@ class Pulled:
 class Reading:
     """A page turned into signals, what could not be, and the checkpoint to store (None: leave the stored one).
 
-    `shown` is how many items of the page it covers.
+    `unchanged` counts records the source passed over because the ledger has them; `shown` is how many items of the page
+    it covers.
     """
 
     signals: Sequence[Signal]
@@ -75,12 +76,13 @@ class Reading:
     checkpoint: Checkpoint | None
     revisit_at: datetime | None
     shown: int
+    unchanged: int = 0
 
 
-class CursorStuck(SourceError):
-    """A source goes round in circles: it would be read for ever."""
+class SecretInCheckpoint(SourceError):
+    """A connector wants to remember a secret, which would stand readable in the ledger."""
 
-    code = "cursor_stuck"
+    code = "secret_in_checkpoint"
 
 
 PATIENCE = timedelta(minutes=5)
@@ -110,7 +112,7 @@ async def pull(
     """
     pulled = Pulled()
 
-    async def known(external_ids: Sequence[str]) -> Container[str]:
+    async def known(external_ids: Sequence[str]) -> Mapping[str, report.SignalRow]:
         return await ledger.ask(report.known, external_ids)
 
     async def take_in(reading: Reading) -> None:
@@ -118,7 +120,7 @@ async def pull(
         pulled.shown += reading.shown
         pulled.new += tally.new
         pulled.changed += tally.changed
-        pulled.unchanged += tally.unchanged
+        pulled.unchanged += tally.unchanged + reading.unchanged
         pulled.skipped += len(reading.set_aside) + reading.filtered
         pulled.set_aside += reading.set_aside[: max(0, SHOWN_ASIDE - len(pulled.set_aside))]
         pulled.revisit_at = reading.revisit_at or pulled.revisit_at
@@ -160,13 +162,23 @@ async def read(
     checkpoint: Checkpoint,
     span: Span,
     now: datetime,
-    known: Callable[[Sequence[str]], Awaitable[Container[str]]],
+    known: Callable[[Sequence[str]], Awaitable[Mapping[str, report.SignalRow]]],
 ) -> AsyncGenerator[Reading, None]:
     """The pages of a source as signals, from its checkpoint on. The source goes on once a reading is taken in.
 
-    `known` says which of some externalIds are in the ledger: those do not count towards the span's limit.
+    `known` gives those of some externalIds that are in the ledger: they do not count towards the span's limit.
     """
-    window = span.window(source, now)
+
+    async def has(versions: Mapping[str, str | None]) -> Container[str]:
+        named = {f"{source.namespace}:{id_}": id_ for id_ in versions}
+        rows = await known(list(named))
+        return {
+            id_
+            for external_id, id_ in named.items()
+            if external_id in rows and versions[id_] in (None, rows[external_id].version)
+        }
+
+    window = replace(span.window(source, now), known=has)
     circles = _Circles(source)
     left = span.limit
     pages = source.connector.fetch(http, {} if span.is_look_back else checkpoint, window)
@@ -266,13 +278,12 @@ def _compose(source: Source, page: Page, window: Window, *, keeps_checkpoint: bo
         else:
             filtered += 1
     if holds_secret(json.dumps(page.checkpoint)):
-        refused = SourceError(
+        raise SecretInCheckpoint(
             f"the {source.type} connector wants to remember a secret in its checkpoint, which would stand readable in "
             "the ledger; this page was not taken in. It is the connector that has to be mended: of an address, it may "
             "keep the cursor only"
         )
-        refused.code = "secret_in_checkpoint"
-        raise refused
     told = [SetAside(redact(item.place), redact(item.reason)) for item in aside]
-    shown = len(page.records) + len(page.set_aside) + page.filtered
-    return Reading(signals, told, filtered, None if keeps_checkpoint else page.checkpoint, page.revisit_at, shown)
+    shown = len(page.records) + len(page.set_aside) + page.filtered + page.unchanged
+    kept = None if keeps_checkpoint else page.checkpoint
+    return Reading(signals, told, filtered, kept, page.revisit_at, shown, page.unchanged)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
@@ -51,7 +51,9 @@ class Record:
 
     `id` is the source's own, stable for ever: it becomes `<namespace>:<id>` at Zentrik. `occurred_at` carries its
     time zone. `attributes` is small JSON worth keeping beside the signal (rating, locale, ticket number). `place` says
-    where a person finds it in the source when there is no url («nps.csv line 17»); it is never sent.
+    where a person finds it in the source when there is no url («nps.csv line 17»); it is never sent. `version` is
+    whatever the source changes with the record (a time of update, an etag): by it a later reading knows, without
+    asking for the details again, that the ledger has the record as it is (`Window.known`).
     """
 
     id: str
@@ -71,6 +73,7 @@ class Record:
     account_ids: tuple[str, ...] = ()
     account_external_id: str | None = None
     place: str | None = None
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,8 @@ class Page:
 
     The `yield` that hands a page over is its commit point: when the generator goes on, the page is in the ledger.
 
-    `filtered` counts items passed over on purpose (the operator's `where`). `revisit_at` asks for another look at that
+    `filtered` counts items passed over on purpose (the operator's `where`), `unchanged` those that the window said are
+    known and whose details were therefore not asked for. `revisit_at` asks for another look at that
     instant because something was there that is not ready yet.
     """
 
@@ -107,16 +111,29 @@ class Page:
     checkpoint: Checkpoint = field(default_factory=dict)
     set_aside: Sequence[SetAside] = ()
     filtered: int = 0
+    unchanged: int = 0
     revisit_at: datetime | None = None
+
+
+Known: TypeAlias = Callable[[Mapping[str, str | None]], Awaitable[Container[str]]]
+"""Says which of some records, given as id and version, the ledger has in that version; with None, in any."""
+
+
+async def _nothing(_: Mapping[str, str | None]) -> Container[str]:
+    return frozenset[str]()
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The span asked for, `since` included and `until` not, and the instant of asking; all with time zones."""
+    """The span asked for, `since` included and `until` not, and the instant of asking; all with time zones.
+
+    `known` tells which records need not be asked for in detail, because the ledger has them already.
+    """
 
     now: datetime
     since: datetime | None = None
     until: datetime | None = None
+    known: Known = field(default=_nothing, compare=False, repr=False)
 
     def holds(self, instant: datetime | None) -> bool:
         """Whether a record of that time belongs; one without a time always does."""

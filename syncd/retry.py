@@ -29,7 +29,8 @@ class Backoff:
 
 
 def retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """What a Retry-After header asks for, in either form (RFC 9110, 10.2.3), or None when it asks for nothing.
+    """What a Retry-After header asks for, or None when it asks for nothing: in either form of RFC 9110 (10.2.3), or
+    as an ISO 8601 time, as some vendors have it.
 
     Never negative; never shortened: a server that says an hour is given an hour. What lies beyond a year is taken as
     a year, so that the instant it names can always be computed.
@@ -48,7 +49,7 @@ def retry_after(value: str | None, now: datetime) -> timedelta | None:
 
 def _until(date: str, now: datetime) -> timedelta | None:
     try:
-        at = parsedate_to_datetime(date)
+        at = datetime.fromisoformat(date) if date[:4].isdigit() else parsedate_to_datetime(date)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     if at.tzinfo is None:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 from syncd import cron
 from syncd.connector import Connector, Source
 from syncd.errors import ConfigError
-from syncd.fields import Duration, Settings, duration_text, is_open_to_all
+from syncd.fields import Duration, Settings, WebAddress, duration_text, is_open_to_all
 
 _INSTANT = timedelta(milliseconds=10)
 _HOUR = timedelta(hours=1)
@@ -30,24 +30,6 @@ def _span(least: timedelta, most: timedelta) -> AfterValidator:
         return value
 
     return AfterValidator(check)
-
-
-def _web_address(text: str) -> str:
-    """An http or https address without its last slash."""
-    try:
-        parts = urlsplit(text.strip())
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if (
-        not usable
-        or parts.username
-        or parts.query
-        or parts.fragment
-        or any(letter.isspace() for letter in text.strip())
-    ):
-        raise ValueError("must be an http or https address with nothing after its path, like https://zentrik.ai/api")
-    return text.strip().rstrip("/")
 
 
 def _api_key(secret: SecretStr | None) -> SecretStr | None:
@@ -139,7 +121,7 @@ class ZentrikSettings(Settings):
     once Zentrik refused `nack_window.refused` of its last `nack_window.of` records.
     """
 
-    api_base: Annotated[str, AfterValidator(_web_address)] = "https://zentrik.ai/api"
+    api_base: WebAddress = "https://zentrik.ai/api"
     api_key: Annotated[SecretStr | None, AfterValidator(_api_key)] = None
     allow_http: bool = False
     concurrency: Annotated[int, Field(ge=1, le=256)] = 16

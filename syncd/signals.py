@@ -40,6 +40,7 @@ class Signal:
     occurred_at: datetime | None = None
     source_url: str | None = None
     place: str | None = None
+    version: str | None = None
 
 
 def compose(record: Record | RawRecord, source: Source) -> Signal:
@@ -91,6 +92,7 @@ def _typed(record: Record, source: Source) -> Signal:
         occurred_at=record.occurred_at,
         source_url=str(links[0]["url"]) if links else None,
         place=record.place,
+        version=record.version,
     )
 
 
@@ -114,6 +116,7 @@ def _sealed(
     occurred_at: datetime | None,
     source_url: str | None = None,
     place: str | None = None,
+    version: str | None = None,
 ) -> Signal:
     if len(external_id) > LONGEST_ID:
         raise RecordError(f"its externalId has {len(external_id)} characters, more than {LONGEST_ID}")
@@ -137,6 +140,7 @@ def _sealed(
         occurred_at=occurred_at,
         source_url=_for_people(source_url),
         place=_for_people(place),
+        version=_for_people(version),
     )
 
 

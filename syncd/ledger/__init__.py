@@ -2,7 +2,7 @@
 
 `tables` names the states, `database` opens and migrates, `presence` shows which runs are alive. `ledger` is every
 write; what it does stands in `pages` (reading), `posts` (posting), `outcomes` (following), `matching` (comparing with
-Zentrik) and `events` (the history). `report` is every read for people.
+Zentrik) and `events` (the history); what these share of SQL is `statements`. `report` is every read for people.
 """
 
 from syncd.ledger.database import Database

@@ -24,6 +24,7 @@ from syncd.ledger.events import tell
 from syncd.ledger.outcomes import Look, Waiting
 from syncd.ledger.pages import PageTally
 from syncd.ledger.posts import Answer, Closed, Exchanged, Lost, Sighting
+from syncd.ledger.statements import insert, portions
 from syncd.ledger.tables import State, bodies, connectors, destination, runs, signals
 from syncd.pacing import NackWindow
 from syncd.records import Checkpoint, Json, SetAside
@@ -177,7 +178,7 @@ class Ledger:
         """
         about = {"type": source.type, "namespace": source.namespace}
         db.execute(
-            pages.insert(db, connectors)
+            insert(db, connectors)
             .values(name=source.name, checkpoint={}, **about)
             .on_conflict_do_update(index_elements=[connectors.c.name], set_=about)
         )
@@ -388,8 +389,7 @@ class Ledger:
         A connector that was halted because too many of its records were refused goes on.
         """
         moved: list[sa.Row[Any]] = []
-        for start in range(0, len(ids), pages.IN_LIST):
-            some = ids[start : start + pages.IN_LIST]
+        for some in portions(ids):
             moved += db.execute(
                 sa.update(signals)
                 .where(

@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from syncd.fates import Failed, Outcome, Processed
 from syncd.ledger.events import Told, tell
 from syncd.ledger.outcomes import GONE
-from syncd.ledger.pages import IN_LIST, UNSEEN, insert
+from syncd.ledger.pages import UNSEEN
+from syncd.ledger.statements import insert, portions
 from syncd.ledger.tables import State, events, remembered, signals
 
 _IN_BATCHES = {"yield_per": 2000}
@@ -149,8 +150,7 @@ def every_row(db: sa.Connection) -> Iterator[Here]:
 def find_rows(db: sa.Connection, external_ids: Sequence[str]) -> dict[str, Here]:
     """Those of the externalIds that the ledger has."""
     found: dict[str, Here] = {}
-    for start in range(0, len(external_ids), IN_LIST):
-        some = external_ids[start : start + IN_LIST]
+    for some in portions(external_ids):
         rows = db.execute(sa.select(*_HERE).where(signals.c.external_id.in_(some)))
         found |= {row.external_id: _here(row) for row in rows}
     return found
@@ -159,8 +159,7 @@ def find_rows(db: sa.Connection, external_ids: Sequence[str]) -> dict[str, Here]
 def moved_since(db: sa.Connection, ids: Sequence[int], moment: datetime) -> set[int]:
     """Those of the signals to which something has happened from that moment on."""
     moved: set[int] = set()
-    for start in range(0, len(ids), IN_LIST):
-        some = ids[start : start + IN_LIST]
+    for some in portions(ids):
         moved |= set(
             db.scalars(sa.select(events.c.signal_id).where(events.c.signal_id.in_(some), events.c.at >= moment))
         )
@@ -216,8 +215,8 @@ def _remember(db: sa.Connection, finds: Sequence[Find], now: datetime) -> None:
 
 def _forget(db: sa.Connection, external_ids: Sequence[str]) -> None:
     """The ledger has these as rows of its own, or has them now."""
-    for start in range(0, len(external_ids), IN_LIST):
-        db.execute(sa.delete(remembered).where(remembered.c.external_id.in_(external_ids[start : start + IN_LIST])))
+    for some in portions(external_ids):
+        db.execute(sa.delete(remembered).where(remembered.c.external_id.in_(some)))
 
 
 def _as_there(there: There, now: datetime) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from syncd.fates import Failed, Gone, Outcome, Processed, Unsettled
 from syncd.ledger.events import Told, tell
-from syncd.ledger.pages import IN_LIST
+from syncd.ledger.statements import held
 from syncd.ledger.tables import State, signals
 
 GONE = "Zentrik no longer has this signal (404): somebody deleted it there"
@@ -130,17 +130,10 @@ def store_looks(db: sa.Connection, looks: Sequence[Look], run: int) -> None:
 def _still_awaited(db: sa.Connection, ids: Iterable[int]) -> dict[int, tuple[str, datetime]]:
     """As what, and since when, those signals are awaited whose outcome still is; that stays so while this transaction
     lasts. A look begun before a signal was processed anew shows the processing before: it is awaited since then."""
-    ordered = sorted(ids)
-    awaited_as: dict[int, tuple[str, datetime]] = {}
-    for start in range(0, len(ordered), IN_LIST):
-        rows = db.execute(
-            sa.select(signals.c.id, signals.c.public_id, signals.c.accepted_at)
-            .where(signals.c.id.in_(ordered[start : start + IN_LIST]), signals.c.state == State.PROCESSING)
-            .order_by(signals.c.id)
-            .with_for_update()
-        )
-        awaited_as |= {row.id: (row.public_id, row.accepted_at) for row in rows}
-    return awaited_as
+    processing = sa.select(signals.c.id, signals.c.public_id, signals.c.accepted_at).where(
+        signals.c.state == State.PROCESSING
+    )
+    return {row.id: (row.public_id, row.accepted_at) for row in held(db, processing, ids)}
 
 
 def claim_reruns(

@@ -6,20 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from syncd.connector import Source
 from syncd.ledger.events import Told, tell
+from syncd.ledger.statements import held, insert, portions
 from syncd.ledger.tables import State, bodies, remembered, set_aside, signals
 from syncd.records import SetAside
 from syncd.signals import Signal
-
-IN_LIST = 500
-"""Names in one IN (...): well under every database's limit."""
 
 UNSEEN = b""
 """The fingerprint of a signal that was found at Zentrik, and of which no source has shown the record yet."""
@@ -34,11 +30,6 @@ class PageTally:
     unchanged: int = 0
 
 
-def insert(db: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
-    """INSERT with ON CONFLICT, which both databases have in their own dialects."""
-    return postgresql.insert(table) if db.dialect.name == "postgresql" else sqlite.insert(table)
-
-
 def store(db: sa.Connection, source: Source, page: Sequence[Signal], run: int, now: datetime) -> PageTally:
     """Queue what is new on a page, and note what changed."""
     tally: Counter[str] = Counter()
@@ -50,8 +41,8 @@ def store(db: sa.Connection, source: Source, page: Sequence[Signal], run: int, n
         latest[signal.external_id] = signal
 
     known = _known(db, latest)
-    seen_before = {external_id: row for external_id, row in known.items() if not _is_as(row, latest[external_id])}
-    known |= _held(db, seen_before)
+    differing = [row.id for external_id, row in known.items() if not _is_as(row, latest[external_id])]
+    known |= {row.external_id: row for row in held(db, _SEEN, differing)}  # nobody begins to post one of these now
     fresh = [signal for external_id, signal in latest.items() if external_id not in known]
     delivered = _recall(db, source, fresh, now)
     queued = _queue(db, source, [signal for signal in fresh if signal.external_id not in delivered], run, now)
@@ -64,6 +55,8 @@ def store(db: sa.Connection, source: Source, page: Sequence[Signal], run: int, n
             tally["unchanged"] += 1
         elif _is_as(row, signal):
             tally["unchanged"] += 1
+            if row.version != signal.version:
+                db.execute(sa.update(signals).where(signals.c.id == row.id).values(version=signal.version))
         else:
             tally["changed"] += 1
             _note_change(db, row, signal, run, now)
@@ -76,8 +69,7 @@ def keep_aside(
     """Remember the items that could not become records, and forget those that now did."""
     mended = [signal.place for signal in good if signal.place]
     if mended and db.scalar(sa.select(sa.exists().where(set_aside.c.connector == source.name))):
-        for start in range(0, len(mended), IN_LIST):
-            some = mended[start : start + IN_LIST]
+        for some in portions(mended):
             db.execute(sa.delete(set_aside).where(set_aside.c.connector == source.name, set_aside.c.place.in_(some)))
     if aside:
         upsert = insert(db, set_aside)
@@ -100,28 +92,21 @@ def keep_aside(
 
 
 _SEEN = sa.select(
-    signals.c.id, signals.c.external_id, signals.c.state, signals.c.fingerprint, signals.c.source_fingerprint
+    signals.c.id,
+    signals.c.external_id,
+    signals.c.state,
+    signals.c.fingerprint,
+    signals.c.source_fingerprint,
+    signals.c.version,
 )
 
 
 def _known(db: sa.Connection, external_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
     found: dict[str, sa.Row[Any]] = {}
-    names = iter(external_ids)
-    while some := list(islice(names, IN_LIST)):
+    for some in portions(external_ids):
         rows = db.execute(_SEEN.where(signals.c.external_id.in_(some)))
         found |= {row.external_id: row for row in rows}
     return found
-
-
-def _held(db: sa.Connection, known: Mapping[str, sa.Row[Any]]) -> dict[str, sa.Row[Any]]:
-    """The same rows as they are now, and stay while this transaction lasts: nobody begins to post one of them."""
-    ids = sorted(row.id for row in known.values())
-    held: dict[str, sa.Row[Any]] = {}
-    for start in range(0, len(ids), IN_LIST):
-        some = ids[start : start + IN_LIST]
-        rows = db.execute(_SEEN.where(signals.c.id.in_(some)).order_by(signals.c.id).with_for_update())
-        held |= {row.external_id: row for row in rows}
-    return held
 
 
 def _is_as(row: sa.Row[Any], signal: Signal) -> bool:
@@ -134,10 +119,8 @@ def _recall(db: sa.Connection, source: Source, fresh: Sequence[Signal], now: dat
     if not fresh or not db.scalar(sa.select(sa.exists().select_from(remembered))):
         return set()
     named = {signal.external_id: signal for signal in fresh}
-    names = list(named)
     recalled: set[str] = set()
-    for start in range(0, len(names), IN_LIST):
-        some = names[start : start + IN_LIST]
+    for some in portions(named):
         for row in db.execute(sa.select(remembered).where(remembered.c.external_id.in_(some))).all():
             signal = named[row.external_id]
             db.execute(
@@ -199,15 +182,7 @@ def _note_change(db: sa.Connection, row: sa.Row[Any], signal: Signal, run: int, 
         db.execute(
             sa.update(signals)
             .where(signals.c.id == row.id, signals.c.state == row.state)
-            .values(
-                state=State.QUEUED,
-                source_fingerprint=None,
-                due_at=now,
-                failures=0,
-                last_error=None,
-                run_id=run,
-                **_words(signal),
-            )
+            .values(_anew(_words(signal), run, now))
         )
         db.execute(
             insert(db, bodies)
@@ -218,7 +193,9 @@ def _note_change(db: sa.Connection, row: sa.Row[Any], signal: Signal, run: int, 
         return
     back = signal.fingerprint == row.fingerprint
     db.execute(
-        sa.update(signals).where(signals.c.id == row.id).values(source_fingerprint=None if back else signal.fingerprint)
+        sa.update(signals)
+        .where(signals.c.id == row.id)
+        .values(source_fingerprint=None if back else signal.fingerprint, version=signal.version)
     )
     then = "Zentrik keeps the first one"
     if row.state in (State.SENDING, State.UNKNOWN):
@@ -232,25 +209,26 @@ def _note_change(db: sa.Connection, row: sa.Row[Any], signal: Signal, run: int, 
     tell(db, [(row.id, now, "changed", f"the record changed at its source; {then}")])
 
 
+def _anew(words: Mapping[str, Any], run: int | None, now: datetime) -> dict[str, Any]:
+    """The columns of a signal that is queued with another record in the first one's place."""
+    return {
+        **words,
+        "state": State.QUEUED,
+        "source_fingerprint": None,
+        "due_at": now,
+        "absent_from": None,
+        "failures": 0,
+        "last_error": None,
+        "run_id": run,
+    }
+
+
 def replace(db: sa.Connection, ids: Iterable[int], run: int | None, now: datetime) -> None:
     """Of these signals, which Zentrik certainly does not have, queue those that changed while that was not known:
     the new record takes the place of the first."""
     told: list[Told] = []
     for id_, words in _kept(db, ids):
-        db.execute(
-            sa.update(signals)
-            .where(signals.c.id == id_)
-            .values(
-                state=State.QUEUED,
-                source_fingerprint=None,
-                due_at=now,
-                absent_from=None,
-                failures=0,
-                last_error=None,
-                run_id=run,
-                **_read(words),
-            )
-        )
+        db.execute(sa.update(signals).where(signals.c.id == id_).values(_anew(_read(words), run, now)))
         db.execute(
             sa.update(bodies)
             .where(bodies.c.signal_id == id_)
@@ -268,11 +246,10 @@ def forget(db: sa.Connection, ids: Iterable[int]) -> None:
 
 def _kept(db: sa.Connection, ids: Iterable[int]) -> list[tuple[int, dict[str, Any]]]:
     """Those of the signals beside which a newer record is kept, with what it says of itself."""
-    ordered = sorted(ids)
     kept: list[tuple[int, dict[str, Any]]] = []
-    for start in range(0, len(ordered), IN_LIST):
+    for some in portions(sorted(ids)):
         found = sa.select(bodies.c.signal_id, bodies.c.next_words).where(
-            bodies.c.signal_id.in_(ordered[start : start + IN_LIST]), bodies.c.next_body.is_not(None)
+            bodies.c.signal_id.in_(some), bodies.c.next_body.is_not(None)
         )
         kept += [(row.signal_id, row.next_words) for row in db.execute(found.order_by(bodies.c.signal_id))]
     return kept
@@ -303,4 +280,5 @@ def _words(signal: Signal) -> dict[str, Any]:
         "occurred_at": signal.occurred_at,
         "source_url": signal.source_url,
         "place": signal.place,
+        "version": signal.version,
     }

@@ -7,7 +7,7 @@ told either. Only that Zentrik took a record is never let go unsaid: it is certa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from syncd.fates import Accepted, Blocked, Later, Refused, Unknown, Verdict
 from syncd.ledger import pages, report
 from syncd.ledger.events import Told, tell
-from syncd.ledger.pages import IN_LIST, insert
+from syncd.ledger.statements import held, insert, portions
 from syncd.ledger.tables import State, bodies, connectors, destination, signals
 from syncd.logs import get_logger
 from syncd.pacing import NackWindow
@@ -99,7 +99,7 @@ class Sighting:
 
 def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackWindow) -> int:
     """Store verdicts, and halt the connectors whose records Zentrik refuses too often. How many were accepted."""
-    stand = _held(db, [answer.claimed.id for answer in answers])
+    stand = {row.id: row for row in held(db, _STANDING, [answer.claimed.id for answer in answers])}
     moves: list[dict[str, object]] = []
     told: list[Told] = []
     verdicts: dict[str, list[bool]] = {}
@@ -136,9 +136,9 @@ def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackW
         moves.append(move | {"absent": answer.absent_from})
         told.append((claimed.id, answer.at, *event))
         if isinstance(answer.verdict, Accepted | Refused):
-            verdicts.setdefault(claimed.connector, []).append(isinstance(answer.verdict, Accepted))
+            verdicts.setdefault(claimed.connector, []).append(is_certain)
+    tell(db, told)
     if not moves:
-        tell(db, told)
         return 0
     db.execute(
         sa.update(signals)
@@ -156,7 +156,6 @@ def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackW
         ),
         moves,
     )
-    tell(db, told)
     pages.replace(db, changed[False], run, answers[-1].at)
     pages.forget(db, changed[True])
     for connector, taken in sorted(verdicts.items()):
@@ -169,28 +168,15 @@ _ANSWERABLE = (State.SENDING, State.UNKNOWN, State.QUEUED)
 taken for dead; as long as nobody has posted it anew, the answer is as good as if it had come in time."""
 
 
-def _held(db: sa.Connection, ids: Iterable[int]) -> dict[int, sa.Row[Any]]:
-    """Where these signals stand; they stay so while this transaction lasts."""
-    # Everybody locks in the order of the ids: then nobody waits for one who waits for them.
-    ordered = sorted(ids)
-    held: dict[int, sa.Row[Any]] = {}
-    for start in range(0, len(ordered), IN_LIST):
-        rows = db.execute(
-            sa.select(
-                signals.c.id,
-                signals.c.state,
-                signals.c.attempts,
-                signals.c.failures,
-                signals.c.public_id,
-                signals.c.fingerprint,
-                signals.c.source_fingerprint,
-            )
-            .where(signals.c.id.in_(ordered[start : start + IN_LIST]))
-            .order_by(signals.c.id)
-            .with_for_update()
-        )
-        held |= {row.id: row for row in rows}
-    return held
+_STANDING = sa.select(
+    signals.c.id,
+    signals.c.state,
+    signals.c.attempts,
+    signals.c.failures,
+    signals.c.public_id,
+    signals.c.fingerprint,
+    signals.c.source_fingerprint,
+)
 
 
 def _told_late(answer: Answer, accepted: Accepted) -> Told:
@@ -414,7 +400,6 @@ def numbered_near(db: sa.Connection, lost_id: int, sent_at: datetime) -> tuple[l
 def ours_of(db: sa.Connection, public_ids: Sequence[str]) -> set[str]:
     """Those of the publicIds that signals in the ledger have."""
     found: set[str] = set()
-    for start in range(0, len(public_ids), IN_LIST):
-        some = public_ids[start : start + IN_LIST]
+    for some in portions(public_ids):
         found |= set(db.scalars(sa.select(signals.c.public_id).where(signals.c.public_id.in_(some))))
     return found

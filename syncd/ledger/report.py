@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from syncd.ledger.statements import portions
 from syncd.ledger.tables import State, bodies, connectors, events, runs, set_aside, signals
 from syncd.records import Checkpoint, Json
 
@@ -19,7 +20,8 @@ HALTED = sa.select(connectors.c.name).where(connectors.c.halted_at.is_not(None))
 
 @dataclass(frozen=True, slots=True)
 class SignalRow:
-    """One signal, as the ledger knows it. `source_fingerprint` is that of the record last seen at its source."""
+    """One signal, as the ledger knows it. `source_fingerprint` is that of the record last seen at its source, `version`
+    what the source calls it."""
 
     id: int
     external_id: str
@@ -40,6 +42,7 @@ class SignalRow:
     accepted_at: datetime | None
     processing_started_at: datetime | None
     settled_at: datetime | None
+    version: str | None
     source_fingerprint: bytes
 
     def as_json(self) -> dict[str, Json]:
@@ -272,8 +275,7 @@ def find(
 def known(db: sa.Connection, external_ids: Sequence[str]) -> dict[str, SignalRow]:
     """Those of the externalIds that the ledger has."""
     found: dict[str, SignalRow] = {}
-    for start in range(0, len(external_ids), 500):
-        some = external_ids[start : start + 500]
+    for some in portions(external_ids):
         rows = db.execute(sa.select(*_SIGNAL).where(signals.c.external_id.in_(some)))
         found.update((row.external_id, _signal(row)) for row in rows)
     return found

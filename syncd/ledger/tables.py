@@ -132,6 +132,7 @@ signals = sa.Table(
     sa.Column("first_run", sa.BigInteger),  # the run that queued it
     sa.Column("accepted_run", sa.BigInteger),  # the run that saw it accepted
     sa.Column("reruns", sa.Integer, nullable=False, server_default="0"),  # times its processing was asked for again
+    sa.Column("version", sa.Text),  # what its source calls the version seen last
     sa.Column("failed_as", sa.Text),  # which processing failed last, so that stale news of it is known as such
     sa.Index("signals_by_public_id", "public_id"),
     sa.Index("signals_by_state", "connector", "state"),

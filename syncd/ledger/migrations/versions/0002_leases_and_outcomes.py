@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("first_run", sa.BigInteger),
         sa.Column("accepted_run", sa.BigInteger),
         sa.Column("reruns", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("version", sa.Text),
         sa.Column("failed_as", sa.Text),
     ):
         op.add_column("signals", column)
