@@ -4,12 +4,12 @@ The floor plan. `pull` reads sources, `dispatch` posts, `track` asks what became
 thing they share. A module imports from the floors below its own, never from above.
 
     floor 0  words        errors, records, fates, retry, pacing, cron, places
-    floor 1  contracts    fields, dates, logs, mistakes, connector, signals, http_client
+    floor 1  contracts    fields, dates, logs, mistakes, connector, signals, http_client, kit/
     floor 2  parts        ledger/, zentrik < mirror, sweep; registry, sandbox/
     floor 3  verbs        pull, dispatch, track, reconcile, rerun, inventory < rebuild < audit;
                           config (settings, yaml_file, validation), catalogue
-    floor 4  the house    scheduler, preview, figures < app < status, check < screens < demo < cli
-    the shelf             connectors/*, which know `syncd.connector` and nothing else of the house
+    floor 4  the house    promises; scheduler, preview, figures < app < status, check < screens < demo < cli
+    the shelf             connectors/*, which know `syncd.connector`, `syncd.kit` and nothing else of the house
 """
 
 __version__ = "0.1.0"

@@ -1,0 +1,334 @@
+"""Zendesk Support: tickets with their public conversation.
+
+- `GET /api/v2/incremental/tickets/cursor.json`: every ticket that changed, in the order of `generated_timestamp`. It
+  moves on silent changes too, so `updated_at` is neither filtered by nor kept as a checkpoint. The last minute is not
+  served, `start_time` stands in the first request only, and the end is `end_of_stream`, not an empty page.
+- `GET /api/v2/tickets/{id}/comments.json`: one call per ticket that goes out, none for one the ledger has as it is.
+
+A second reading of the export, `quiet_for` behind the first, finds the open tickets on which nothing happened since.
+
+Documented limits: 10 calls a minute on incremental exports, and by plan 200 (Team) to 2,500 a minute on everything.
+The export is for admins only. Whether its cursor ever expires is not documented; it never was seen to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, ClassVar
+
+import httpx
+from pydantic import Field, SecretStr, model_validator
+
+from syncd.connector import (
+    Checkpoint,
+    Json,
+    Limit,
+    Link,
+    Organisation,
+    Page,
+    Person,
+    Record,
+    Window,
+)
+from syncd.kit.conversation import Message, conversation
+from syncd.kit.markup import own_words, plain
+from syncd.kit.paging import Trail, batches, each, moment
+from syncd.kit.shapes import Instant, Items, Many, Shape, Tray, Words, present, read, readable
+from syncd.kit.tickets import Tickets
+from syncd.kit.tokens import Bearer
+
+EXPORT = "/api/v2/incremental/tickets/cursor.json"
+NOT_YET = timedelta(seconds=61)
+"""A `start_time` within the last minute is refused."""
+
+SETTLED = ("solved", "closed")
+UNWANTED = {"closed_by_merge", "spam"}
+"""Tags of tickets whose conversation lives on elsewhere, or is none."""
+
+BEGINNING = datetime.fromtimestamp(0, UTC)
+LOOK_AGAIN = timedelta(hours=1)
+"""How often the export is read a second time, for tickets that have become quiet."""
+
+
+class Export(Shape):
+    """A page of the export. The people and organisations are those of its tickets."""
+
+    tickets: Items
+    users: Items = ()
+    organizations: Items = ()
+    after_cursor: str | None = None
+    end_of_stream: bool
+
+
+class Ticket(Shape):
+    id: int
+    status: str
+    generated_timestamp: Instant
+    created_at: Instant
+    updated_at: Instant
+    subject: Words = ""
+    description: Words = ""
+    priority: str | None = None
+    type: str | None = None
+    tags: Many[str] = ()
+    requester_id: int | None = None
+    organization_id: int | None = None
+
+
+class User(Shape):
+    id: int
+    name: str | None = None
+    email: str | None = None
+    role: str | None = None
+
+
+class Company(Shape):
+    id: int
+    name: str | None = None
+    external_id: str | None = None
+    domain_names: Many[str] = ()
+
+
+class Comment(Shape):
+    public: bool
+    author_id: int | None = None
+    plain_body: Words = ""
+    html_body: Words = ""
+    body: Words = ""
+    created_at: Instant
+
+    @property
+    def text(self) -> str:
+        """The comment without markup. Zendesk leaves some blanks escaped in its plain text."""
+        return self.plain_body.replace("&nbsp;", " ") or plain(self.html_body) or self.body
+
+
+class Meta(Shape):
+    has_more: bool = False
+    after_cursor: str | None = None
+
+
+class Comments(Shape):
+    comments: Many[Comment]
+    users: Many[User] = ()
+    meta: Meta = Meta()
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """What was said publicly on a ticket, and who said it."""
+
+    comments: Sequence[Comment]
+    authors: Mapping[int, User]
+
+
+class Zendesk(Tickets):
+    """Tickets of a Zendesk Support account."""
+
+    provider: ClassVar[str] = "zendesk"
+
+    subdomain: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="The acme in acme.zendesk.com.")
+    email: str | None = Field(None, description="The e-mail address of the admin whose API token it is.")
+    api_token: SecretStr | None = Field(None, description="An API token (Admin Center > Apps and integrations).")
+    oauth_token: SecretStr | None = Field(None, description="An OAuth access token instead; the scope read is enough.")
+    calls_per_minute: Annotated[int, Field(ge=10, le=10_000)] = Field(
+        200,
+        description="How many calls a minute your plan allows: Team 200, Growth and Professional 400, Enterprise 700.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Zendesk:
+        if bool(self.oauth_token) == bool(self.email and self.api_token):
+            raise ValueError("give either email and api_token, or oauth_token")
+        return self
+
+    def home(self) -> str:
+        return f"https://{self.subdomain}.zendesk.com"
+
+    def default_namespace(self, name: str) -> str:  # noqa: ARG002 - the account outlasts the entry's name
+        return f"zendesk:{self.subdomain}"
+
+    def auth(self) -> httpx.Auth:
+        if self.oauth_token:
+            return Bearer(self.oauth_token)
+        assert self.api_token  # noqa: S101 - `_one_way_in` saw to it
+        return httpx.BasicAuth(f"{self.email}/token", self.api_token.get_secret_value())
+
+    def limits(self) -> Sequence[Limit]:
+        minute = timedelta(minutes=1)
+        return Limit(10, minute, "/api/v2/incremental/"), Limit(self.calls_per_minute, minute)
+
+    def advice(self, answer: httpx.Response) -> str | None:
+        match answer.status_code:
+            case 401:
+                return (
+                    "Zendesk does not know this token. Is token access switched on under Admin Center > Apps and "
+                    "integrations > Zendesk API, and is email that of the token's owner"
+                )
+            case 403:
+                return "Zendesk gives its incremental export to admins only: the token has to be an admin's"
+            case 404:
+                return f"Is there an account {self.subdomain}.zendesk.com"
+        return None
+
+    async def check(self, http: httpx.AsyncClient) -> str:
+        read(await http.get(self.url(EXPORT), params={"start_time": 0, "per_page": 1}), Export)
+        return f"{self.subdomain}.zendesk.com lets its tickets be exported"
+
+    async def fetch(
+        self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
+    ) -> AsyncGenerator[Page, None]:
+        cursor = checkpoint.get("cursor")
+        looked_until = moment(checkpoint, "quiet_until")
+        quiet_before = window.now - (self.quiet_for or timedelta(0))
+        quiet_until = looked_until or quiet_before  # a first reading sees to all that is quiet by now
+        trail = Trail()
+        while True:
+            export = await self._export(http, window, window.since, cursor)
+            before, cursor = cursor, export.after_cursor or cursor
+            async for page in self._pages(
+                http, export, window, _place(before, quiet_until), _place(cursor, quiet_until)
+            ):
+                yield page
+            if export.end_of_stream or trail.follow(export.after_cursor) is None:
+                break
+        if looked_until and self.quiet_for and quiet_before - looked_until >= LOOK_AGAIN:
+            async for page in self._quiet(http, window, cursor, looked_until, quiet_before):
+                yield page
+
+    async def _quiet(
+        self, http: httpx.AsyncClient, window: Window, live: Json, since: datetime, until: datetime
+    ) -> AsyncGenerator[Page, None]:
+        """The tickets that last changed between these two times: where the export has them, nothing happened since."""
+        cursor: str | None = None
+        trail = Trail()
+        while since < until:
+            export = await self._export(http, window, since, cursor)
+            cursor = None if export.end_of_stream else trail.follow(export.after_cursor)
+            latest = max((at for at in map(_changed, export.tickets) if at), default=since)
+            reached = latest if cursor and latest < until else until
+            async for page in self._pages(http, export, window, _place(live, since), _place(live, reached)):
+                yield page
+            since = reached
+
+    async def _export(self, http: httpx.AsyncClient, window: Window, since: datetime | None, cursor: Json) -> Export:
+        params: dict[str, str | int] = {"include": "users,organizations", "per_page": 1000}
+        if cursor:
+            params["cursor"] = str(cursor)
+        else:
+            params["start_time"] = int(min(since or BEGINNING, window.now - NOT_YET).timestamp())
+        return read(await http.get(self.url(EXPORT), params=params), Export)
+
+    async def _pages(
+        self, http: httpx.AsyncClient, export: Export, window: Window, before: Checkpoint, after: Checkpoint
+    ) -> AsyncGenerator[Page, None]:
+        """What goes out of a page of the export, each ticket with its conversation, some at a time."""
+        tray = Tray("Zendesk ticket")
+        tickets = tray.read(export.tickets, Ticket)
+        people = {user.id: user for user in readable(export.users, User)}
+        companies = {company.id: company for company in readable(export.organizations, Company)}
+        ready = [ticket for ticket in tickets if self._is_ready(ticket, window.now)]
+        known = await window.known({str(ticket.id): _version(ticket) for ticket in ready})
+        fresh = [ticket for ticket in ready if str(ticket.id) not in known]
+        told = 0
+        for some in batches(fresh, 100):
+            threads = await each(some, lambda ticket: self._thread(http, ticket))
+            spoken = [(ticket, thread) for ticket, thread in zip(some, threads, strict=True) if thread]
+            records = [tray.record(self._record, ticket, thread, people, companies) for ticket, thread in spoken]
+            told += len(spoken)
+            yield Page(records=[record for record in records if record], checkpoint=before)
+        yield Page(
+            set_aside=tray.aside,
+            filtered=len(tickets) - len(ready) + len(fresh) - told,
+            unchanged=len(ready) - len(fresh),
+            checkpoint=after,
+        )
+
+    def _is_ready(self, ticket: Ticket, now: datetime) -> bool:
+        if ticket.status == "deleted" or set(ticket.tags) & UNWANTED:
+            return False
+        return self.goes_out(is_done=ticket.status in SETTLED, touched=ticket.updated_at, now=now)
+
+    async def _thread(self, http: httpx.AsyncClient, ticket: Ticket) -> Thread | None:
+        """The public comments of a ticket, oldest first; None when there are none, or when the ticket is gone."""
+        comments: list[Comment] = []
+        users: dict[int, User] = {}
+        trail = Trail()
+        params: dict[str, str | int] = {"include": "users", "page[size]": 100}
+        while True:
+            try:
+                answer = await http.get(self.url(f"/api/v2/tickets/{ticket.id}/comments.json"), params=params)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code in (404, 410):
+                    return None
+                raise
+            some = read(answer, Comments)
+            comments += some.comments
+            users |= {user.id: user for user in some.users}
+            cursor = trail.follow(some.meta.after_cursor) if some.meta.has_more else None
+            if cursor is None:
+                public = [comment for comment in comments if comment.public]
+                return Thread(public, users) if public else None
+            params["page[after]"] = cursor
+
+    def _record(
+        self, ticket: Ticket, thread: Thread, people: Mapping[int, User], companies: Mapping[int, Company]
+    ) -> Record:
+        people = {**people, **thread.authors}
+        requester = people.get(ticket.requester_id or 0)
+        messages = [
+            Message(
+                author=author.name if (author := people.get(comment.author_id or 0)) else None,
+                role="customer" if _is_customer(comment, ticket, author) else "agent",
+                at=comment.created_at,
+                text=own_words(comment.text, is_reply=number > 0),
+            )
+            for number, comment in enumerate(thread.comments)
+        ]
+        return Record(
+            id=str(ticket.id),
+            kind="support_ticket",
+            title=ticket.subject or f"Zendesk ticket {ticket.id}",
+            text=conversation(ticket.subject, messages),
+            occurred_at=ticket.created_at,
+            links=(
+                Link(f"{self.home()}/agent/tickets/{ticket.id}", "Open Zendesk ticket", "support_ticket", primary=True),
+            ),
+            people=(Person(requester.name, requester.email, "customer"),) if requester else (),
+            organisation=_organisation(companies.get(ticket.organization_id or 0)),
+            attributes=present(
+                ticketId=str(ticket.id),
+                status=ticket.status,
+                priority=ticket.priority,
+                type=ticket.type,
+                tags=ticket.tags,
+            ),
+            version=_version(ticket),
+        )
+
+
+def _place(cursor: Json, quiet_until: datetime) -> Checkpoint:
+    return {"cursor": cursor, "quiet_until": quiet_until.isoformat(timespec="seconds")}
+
+
+def _changed(ticket: object) -> datetime | None:
+    """When an item of the export changed, if it says so."""
+    at = ticket.get("generated_timestamp") if isinstance(ticket, dict) else None
+    return datetime.fromtimestamp(at, UTC) if isinstance(at, int) else None
+
+
+def _version(ticket: Ticket) -> str:
+    return f"{ticket.updated_at.isoformat()} {ticket.status}"
+
+
+def _is_customer(comment: Comment, ticket: Ticket, author: User | None) -> bool:
+    return comment.author_id == ticket.requester_id or bool(author and author.role == "end-user")
+
+
+def _organisation(company: Company | None) -> Organisation | None:
+    if company is None:
+        return None
+    domain = company.domain_names[0] if company.domain_names else None
+    return Organisation(company.name, domain, company.external_id or f"zendesk-org:{company.id}")

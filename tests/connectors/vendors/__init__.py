@@ -1,0 +1,31 @@
+"""Imitations of the vendors, each as strict about credentials, parameters and paging as its vendor."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+
+import httpx
+
+SECRET = "made-up-secret-4f1c"
+"""The secret that every imitation takes."""
+
+STRANGE = "שלום مرحبا 日本語 🦆 \u202eabc <b>x & y</b>"
+"""A text in many scripts, with a sign that turns the writing round, and what looks like HTML."""
+
+
+def basic(user: str, password: str) -> str:
+    """The Authorization header of a user and a password."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def only(request: httpx.Request, *names: str) -> dict[str, str]:
+    """The request's parameters; one that the vendor does not document is an error of the connector."""
+    params = dict(request.url.params)
+    assert params.keys() <= set(names), f"{request.url} has parameters beside {names}"
+    return params
+
+
+def iso(at: datetime) -> str:
+    """A time in UTC as most vendors write it."""
+    return at.isoformat().replace("+00:00", "Z")
