@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import httpx
 
 from syncd.connector import Source
-from syncd.errors import CursorStuck, LedgerError, RecordError, SourceError
+from syncd.errors import CursorStuck, LedgerError, RateLimited, RecordError, SourceError
 from syncd.ledger import Ledger, report
 from syncd.logs import get_logger, holds_secret, redact
 from syncd.records import Checkpoint, Page, SetAside, Window
@@ -91,6 +91,9 @@ PATIENCE = timedelta(minutes=5)
 MOST_REPEATS = 100
 """So many pages in a row may repeat earlier ones: a source may have long stretches with nothing in them."""
 
+MOST_UNCHANGED = 10_000
+"""So many, where they tell of nothing but records the ledger has: an account may have that many pages of them."""
+
 SHOWN_ASIDE = 20
 """How many set-aside items a run remembers to show; the ledger has them all."""
 
@@ -126,7 +129,7 @@ async def pull(
         pulled.revisit_at = reading.revisit_at or pulled.revisit_at
         on_page(pulled)
 
-    is_whole = False
+    is_whole, rests_until = False, None
     try:
         checkpoint = await ledger.start_pull(source, run, clock())
         async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
@@ -141,8 +144,9 @@ async def pull(
         raise
     except Exception as error:  # noqa: BLE001 - whatever a connector does, the others go on
         pulled.error = explain(error, source)
+        rests_until = error.until if isinstance(error, RateLimited) else None
         log.warning("pull stopped", connector=source.name, code=pulled.error[0], reason=pulled.error[1])
-    await ledger.finish_pull(source, run, pulled.error, clock(), is_whole=is_whole)
+    await ledger.finish_pull(source, run, pulled.error, clock(), is_whole=is_whole, rests_until=rests_until)
     return pulled
 
 
@@ -242,7 +246,7 @@ class _Circles:
         sight = hash((json.dumps(page.checkpoint, sort_keys=True), *ids, *(item.place for item in page.set_aside)))
         self.repeats = self.repeats + 1 if sight in self.shown else 0
         self.shown.add(sight)
-        if self.repeats > MOST_REPEATS:
+        if self.repeats > (MOST_UNCHANGED if page.unchanged else MOST_REPEATS):
             raise CursorStuck(
                 f"{self.source.type}: the last {self.repeats} pages showed nothing but what pages before them had "
                 "shown, and led no further; reading was ended there. What was read is kept; the next run asks again "

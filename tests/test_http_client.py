@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import ssl
 import threading
@@ -17,7 +18,7 @@ import respx
 import trustme
 
 from syncd import __version__, logs
-from syncd.connector import Checkpoint, Connector, Page, Window
+from syncd.connector import Checkpoint, Connector, Limit, Page, Window
 from syncd.errors import CredentialsRefused, RateLimited, SourceError
 from syncd.fates import Later
 from syncd.http_client import lend
@@ -672,6 +673,101 @@ async def test_a_doubly_compressed_answer_is_not_opened(borrow: Borrow) -> None:
         with pytest.raises(SourceError, match="compressed its answer more than once"):
             await http.get(ADDRESS)
     assert nested.sent == 0
+
+
+class Particular(Vendor):
+    """A vendor with ways of its own: limits, errors under a 200, its own words for «wait», and advice on a refusal."""
+
+    allowed: tuple[Limit, ...] = ()
+
+    def limits(self) -> tuple[Limit, ...]:
+        return self.allowed
+
+    def status_of(self, answer: httpx.Response) -> int:
+        return int(answer.headers.get("X-True-Status", answer.status_code))
+
+    def asks_to_wait(self, answer: httpx.Response, now: datetime) -> timedelta | None:
+        seconds = answer.headers.get("X-Wait")
+        return timedelta(seconds=float(seconds)) if seconds else None
+
+    def advice(self, answer: httpx.Response) -> str | None:
+        return "The token needs the scope tickets:read" if answer.status_code == 403 else None
+
+
+async def test_a_documented_limit_is_kept_before_it_is_enforced(borrow: Borrow, clock: Clock) -> None:
+    """A vendor that allows three calls a minute never sees a fourth, nor do calls it does not count wait."""
+    minute = timedelta(minutes=1)
+    network = Network(by=lambda _: httpx.Response(200))
+    at: list[datetime] = []
+    async with borrow(network, Particular(allowed=(Limit(3, minute, "/tickets"),))) as http:
+        for number in range(7):
+            await http.get(f"{ADDRESS}?page={number}")
+            at.append(clock.now)
+        assert all(later - earlier >= minute for earlier, later in zip(at, at[3:], strict=False))
+        slept = len(clock.slept)
+        await http.get(f"https://{HOST}/users")
+        assert len(clock.slept) == slept == 2
+
+
+async def test_requests_side_by_side_share_a_limit(borrow: Borrow, clock: Clock) -> None:
+    """Concurrent calls do not slip through together."""
+    at: list[datetime] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        at.append(clock.now)
+        return httpx.Response(200)
+
+    span = timedelta(seconds=10)
+    async with borrow(Network(by=answer), Particular(allowed=(Limit(2, span),))) as http:
+        await asyncio.gather(*(http.get(ADDRESS) for _ in range(6)))
+    assert all(later - earlier >= span for earlier, later in zip(at, at[2:], strict=False))
+    assert at[-1] - at[0] == 2 * span
+
+
+async def test_an_error_under_a_200_is_an_error(borrow: Borrow) -> None:
+    """A vendor that says 200 to everything gets no refusal taken for data."""
+    network = Network(httpx.Response(200, headers={"X-True-Status": "401"}))
+    async with borrow(network, Particular()) as http:
+        with pytest.raises(CredentialsRefused):
+            await http.get(ADDRESS)
+
+
+async def test_a_vendors_own_words_for_waiting_are_heeded(borrow: Borrow, clock: Clock) -> None:
+    """A wait that stands in a header or body of the vendor's own is as good as a Retry-After."""
+    refused = httpx.Response(200, headers={"X-True-Status": "429", "X-Wait": "40"})
+    network = Network(refused, httpx.Response(200))
+    async with borrow(network, Particular()) as http:
+        await http.get(ADDRESS)
+    assert clock.slept == [40]
+
+
+async def test_a_good_answer_may_ask_for_a_rest(borrow: Borrow, clock: Clock) -> None:
+    """When the vendor says that no call is left, the next one comes when there is one again, and no sooner."""
+    network = Network(httpx.Response(200, headers={"X-Wait": "25"}), httpx.Response(200), httpx.Response(200))
+    async with borrow(network, Particular()) as http:
+        for _ in range(3):
+            await http.get(ADDRESS)
+    assert clock.slept == [25]
+
+
+async def test_a_rest_of_hours_ends_the_reading_with_its_end(borrow: Borrow, clock: Clock) -> None:
+    """Nothing waits all day for a quota: it is told when to come again."""
+    network = Network(httpx.Response(200, headers={"X-Wait": "7200"}))
+    async with borrow(network, Particular()) as http:
+        await http.get(ADDRESS)
+        with pytest.raises(RateLimited) as limited:
+            await http.get(ADDRESS)
+    assert limited.value.until == START + timedelta(hours=2)
+    assert clock.slept == []
+
+
+async def test_a_refusal_is_explained_in_the_vendors_terms(borrow: Borrow) -> None:
+    """Whoever reads that a key was refused learns what to change."""
+    network = Network(httpx.Response(403))
+    async with borrow(network, Particular()) as http:
+        with pytest.raises(CredentialsRefused, match="The token needs the scope tickets:read") as refused:
+            await http.get(ADDRESS)
+    assert refused.value.status == 403
 
 
 async def test_certificates_are_verified(clock: Clock) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.pacing import DOUBTS, Gate, LookSchedule, NackWindow, ProcessingBudget
+from syncd.pacing import DOUBTS, Gate, Limit, LookSchedule, NackWindow, Pace, ProcessingBudget
 from syncd.retry import Backoff
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
@@ -194,3 +194,22 @@ class TestLookSchedule:
         while now < NOW + timedelta(hours=1):
             now, calls = looks.next_look(NOW, now), calls + 1
         assert calls < 32
+
+
+class TestPace:
+    @given(st.integers(1, 5), st.lists(st.floats(0, 30), max_size=30))
+    def test_no_span_holds_more_calls_than_the_limit(self, calls: int, gaps: list[float]) -> None:
+        """A documented limit is kept over every span of its length, not only on average."""
+        limit = Limit(calls, timedelta(seconds=10))
+        pace, now, turns = Pace(limit), datetime(2026, 11, 2, tzinfo=UTC), []
+        for gap in gaps:
+            now += timedelta(seconds=gap)
+            turns.append(pace.turn(now))
+            assert turns[-1] >= now
+        assert turns == sorted(turns)
+        assert all(later - earlier >= limit.per for earlier, later in zip(turns, turns[calls:], strict=False))
+
+    def test_within_the_limit_nobody_waits(self) -> None:
+        """A limit that is not reached costs no time."""
+        pace, now = Pace(Limit(3, timedelta(minutes=1))), datetime(2026, 11, 2, tzinfo=UTC)
+        assert [pace.turn(now) for _ in range(3)] == [now] * 3

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 
 from syncd.connector import (
     Checkpoint,
@@ -28,7 +29,7 @@ from syncd.connector import (
     SourceError,
     Window,
 )
-from syncd.errors import ConfigError, LedgerError
+from syncd.errors import ConfigError, LedgerError, RateLimited
 from syncd.ledger import Database, Ledger, State, report
 from syncd.pull import SHOWN_ASIDE, Pulled, Span, pull
 from tests.conftest import Clock, OnSQLite, record, signal
@@ -44,7 +45,7 @@ class Scripted(Connector):
     provider = "external_api"
     pages: Any = ()
     ends: Any = None
-    diary: Any = None
+    diary: Any = Field(None, repr=False)
 
     async def fetch(
         self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
@@ -464,3 +465,85 @@ class TestFigures:
         assert (pulled.new, pulled.changed, pulled.unchanged) == (0, 0, 3)
         assert (await ledger.ask(report.known, [signal(3).external_id]))[signal(3).external_id].state is State.QUEUED
         ledger.close()
+
+
+class TestAsking(OnSQLite):
+    """What a source may ask of the house, so that it need not ask its vendor."""
+
+    async def test_a_source_is_told_which_records_are_known_and_in_which_version(
+        self, ledger: Ledger, http: httpx.AsyncClient, clock: Clock
+    ) -> None:
+        """No detail call is made for a record the ledger has as it is; one that changed is asked for again."""
+        diary: list[Any] = []
+        await read(ledger, http, scripted(page(1, record(1, version="a"), record(2)), diary=diary), clock)
+        await read(ledger, http, scripted(page(1), page(2), diary=diary), clock)
+        window = next(entry[1] for entry in reversed(diary) if isinstance(entry, tuple))
+        assert await window.known({"r-1": "a", "r-2": None, "r-3": None}) == {"r-1", "r-2"}
+        assert await window.known({"r-1": "b"}) == set()
+        assert await window.known({"r-1": None, "r-2": "c"}) == {"r-1"}
+
+    @pytest.mark.parametrize("text", ["The export takes too long.", "It takes even longer."])
+    async def test_the_version_seen_last_is_the_one_that_is_known(
+        self, ledger: Ledger, http: httpx.AsyncClient, clock: Clock, text: str
+    ) -> None:
+        """A change that makes no difference to the body is not looked into at every run, nor is one that did."""
+        diary: list[Any] = []
+        pages = [page(1, record(1, version="a")), page(2, record(1, text, version="b"))]
+        await read(ledger, http, scripted(*pages, diary=diary), clock)
+        await read(ledger, http, scripted(*pages, diary=diary), clock)
+        window = next(entry[1] for entry in reversed(diary) if isinstance(entry, tuple))
+        assert await window.known({"r-1": "b"}) == {"r-1"}
+
+    async def test_records_that_were_not_asked_for_count_as_unchanged(
+        self, ledger: Ledger, http: httpx.AsyncClient, clock: Clock
+    ) -> None:
+        """The figures add up also for what a source passed over because the ledger has it."""
+        pulled = await read(ledger, http, scripted(page(1, record(1), unchanged=4, filtered=2)), clock)
+        assert (pulled.new, pulled.unchanged, pulled.skipped, pulled.fetched) == (1, 4, 2, 7)
+        assert pulled.shown == pulled.fetched
+
+    async def test_thousands_of_pages_with_nothing_but_known_records_are_no_circle(
+        self, ledger: Ledger, http: httpx.AsyncClient, clock: Clock
+    ) -> None:
+        """An account with a long past is read to its end, though page after page looks the same."""
+        same = [Page(checkpoint={"pages": 0}, unchanged=500)] * 1_000
+        assert (await read(ledger, http, scripted(*same), clock)).error is None
+
+
+class TestRest(OnSQLite):
+    async def test_a_vendor_that_wants_to_be_left_alone_is_not_asked_again_before(
+        self, ledger: Ledger, http: httpx.AsyncClient, clock: Clock
+    ) -> None:
+        """A daily quota that is used up is not knocked at every ten minutes, by this syncd or any other."""
+        diary: list[Any] = []
+        limited = RateLimited("come back in an hour", clock.now + timedelta(hours=1))
+        source = scripted(page(1, record(1)), ends=limited, diary=diary)
+        first = await read(ledger, http, source, clock)
+        assert first.error == ("rate_limited", "come back in an hour")
+        begun = len(diary)
+        again = await read(ledger, http, source, clock)
+        assert again.error is not None
+        assert again.error[0] == "rate_limited"
+        assert len(diary) == begun
+
+    async def test_when_the_time_has_come_it_goes_on(
+        self, ledger: Ledger, http: httpx.AsyncClient, clock: Clock
+    ) -> None:
+        """The wait ends when the vendor said it would, and then it is over for good."""
+        source = scripted(page(1, record(1)), page(2, record(2)))
+        run = await ledger.start_run("test", clock())
+        await ledger.start_pull(source, run, clock())
+        until = clock.now + timedelta(hours=1)
+        await ledger.finish_pull(source, run, ("rate_limited", "later"), clock(), rests_until=until)
+        assert (await read(ledger, http, source, clock)).error is not None
+        clock.move(3601)
+        for _ in range(2):
+            assert (await read(ledger, http, source, clock)).error is None
+
+    async def test_changed_settings_are_tried_at_once(
+        self, ledger: Ledger, http: httpx.AsyncClient, clock: Clock
+    ) -> None:
+        """Whoever mends a connector's settings sees the effect now."""
+        limited = RateLimited("come back in an hour", clock.now + timedelta(hours=1))
+        await read(ledger, http, scripted(page(1, record(1)), ends=limited), clock)
+        assert (await read(ledger, http, scripted(page(1), page(2, record(2))), clock)).error is None

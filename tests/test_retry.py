@@ -111,3 +111,9 @@ def test_no_header_can_crash_us(header: str) -> None:
     """A hostile or broken server cannot end a run by a header."""
     asked = retry_after(header, NOW)
     assert asked is None or timedelta(0) <= asked <= YEAR
+
+
+@pytest.mark.parametrize("text", ["2025-03-11T13:30:00Z", "2025-03-11T13:30:00", "2025-03-11T14:30:00+01:00"])
+def test_an_iso_time_is_understood_too(text: str) -> None:
+    """A vendor that names the end of its daily quota as a timestamp is not asked again before it."""
+    assert retry_after(text, NOW) == timedelta(minutes=90)

@@ -17,7 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import sqlalchemy as sa
 
 from syncd.connector import Source
-from syncd.errors import LedgerError, SourceError
+from syncd.errors import LedgerError, RateLimited, SourceError
 from syncd.ledger import outcomes, pages, posts
 from syncd.ledger.database import Database
 from syncd.ledger.events import tell
@@ -174,7 +174,8 @@ class Ledger:
         It stays taken for as long as the run is alive and stores a page before its lease is over. A connector that was
         halted because its records were refused goes on when its settings have changed.
 
-        Raises `AlreadyReading` when another run is at it.
+        Raises `AlreadyReading` when another run is at it, and `RateLimited` while its vendor, asked with these very
+        settings, wants to be left alone.
         """
         about = {"type": source.type, "namespace": source.namespace}
         db.execute(
@@ -183,7 +184,13 @@ class Ledger:
             .on_conflict_do_update(index_elements=[connectors.c.name], set_=about)
         )
         row = db.execute(
-            sa.select(connectors.c.checkpoint, connectors.c.run_id, connectors.c.lease_until, connectors.c.settings)
+            sa.select(
+                connectors.c.checkpoint,
+                connectors.c.run_id,
+                connectors.c.lease_until,
+                connectors.c.rests_until,
+                connectors.c.settings,
+            )
             .where(connectors.c.name == source.name)
             .with_for_update()
         ).one()
@@ -191,6 +198,9 @@ class Ledger:
         if is_taken and self._presence.is_alive(row.run_id):
             raise AlreadyReading(f"run {row.run_id} of another syncd is reading {source.name} right now")
         settings = hashlib.sha256(repr(source.connector).encode(errors="surrogatepass")).hexdigest()
+        if row.rests_until is not None and row.rests_until > now and settings == row.settings:
+            until = row.rests_until
+            raise RateLimited(f"its vendor asked to be left alone until {until.isoformat(timespec='seconds')}", until)
         changes: dict[str, object] = {"run_id": run, "started_at": now, "lease_until": now + self.leases.pull}
         if settings != row.settings:
             changes |= {"settings": settings, "verdicts": "", "halted_at": None, "halted_why": None}
@@ -208,10 +218,11 @@ class Ledger:
         now: datetime,
         *,
         is_whole: bool = True,
+        rests_until: datetime | None = None,
     ) -> None:
         """Give a connector back, and note how its reading ended: whole, broken off by us, or with an error (its code
-        and message)."""
-        ended: dict[str, object] = {"run_id": None, "finished_at": now}
+        and message), which may say until when the vendor wants to be left alone."""
+        ended: dict[str, object] = {"run_id": None, "finished_at": now, "rests_until": rests_until}
         if error is not None:
             ended["error_code"], ended["error_message"] = error
         elif is_whole:

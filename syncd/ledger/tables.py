@@ -196,6 +196,7 @@ connectors = sa.Table(
     sa.Column("verdicts", sa.Text),  # the last ones: a(ccepted), r(efused)
     sa.Column("halted_at", Instant),  # since when nothing of it is posted; NULL when all is well
     sa.Column("halted_why", Words),
+    sa.Column("rests_until", Instant),  # until when its vendor wants to be left alone
     sa.Column("settings", sa.Text),  # a digest of its settings, to see that they changed
 )
 """One row a connector: where its reading stands, how its last run went, and whether its records are taken."""

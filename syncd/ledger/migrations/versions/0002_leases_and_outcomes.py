@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("verdicts", sa.Text),
         sa.Column("halted_at", sa.BigInteger),
         sa.Column("halted_why", sa.Text),
+        sa.Column("rests_until", sa.BigInteger),
         sa.Column("settings", sa.Text),
     ):
         op.add_column("connectors", column)
