@@ -445,6 +445,26 @@ def connectors(type: str | None) -> None:  # noqa: A002 - the configuration's ow
         )
 
 
+@cli.command("new-connector")
+@click.argument("name")
+@click.option(
+    "--into",
+    default=".",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder to write into, if not this one.",
+)
+def new_connector(name: str, into: Path) -> None:
+    """Write a new connector of type NAME to begin with, an imitation of its vendor, and tests that pass."""
+    from syncd.scaffold import scaffold
+
+    written = scaffold(name, into)
+    for path in written:
+        click.echo(f"wrote {path}")
+    is_own = written[0].name == "pyproject.toml"
+    begin = f"pip install -e '{written[0].parent}[test]' && pytest {written[0].parent}" if is_own else "pytest"
+    click.echo(f"\nIt works as it stands: {begin}\nNow make it speak to its vendor: docs/writing-a-connector.md")
+
+
 @cli.command()
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free one.")
 @click.option("--faults", "faults_json", metavar="JSON", help="How to misbehave, e.g. '{\"failing\": 0.1}'.")

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 from pydantic import SecretStr
@@ -117,9 +118,10 @@ async def read(
     pages: int | None = None,
     known: Mapping[str, str | None] | None = None,
     now: datetime | None = None,
+    since: datetime | None = None,
 ) -> Read:
     """Read the source once, as the house would, but with a clock that runs while it waits. `pages` stops it early;
-    `known` are the records, with their versions, that the ledger has."""
+    `known` are the records, with their versions, that the ledger has, and `since` is how far back it is to go."""
     done = Read()
     begun = now or case.now
     has = known or {}
@@ -141,7 +143,7 @@ async def read(
     lent = http_client.lend(source, clock=clock, sleep=sleep, draw=lambda: 0.5, transport=httpx.MockTransport(answer))
     async with lent as http:
         try:
-            reading = source.fetch(http, _kept(checkpoint or {}), Window(begun, known=ledger_has))
+            reading = source.fetch(http, _kept(checkpoint or {}), Window(begun, since, known=ledger_has))
             async with aclosing(reading) as given:
                 async for page in given:
                     done.pages.append(page)
@@ -324,7 +326,7 @@ async def explains_what_is_wrong(case: Case) -> None:
     assert "Check this connector's credentials" not in advice, "it is explained in general words only"
 
 
-PROMISES: Sequence[Callable[[Case], Awaitable[None]]] = (
+PROMISES: Sequence[Callable[[Case], Coroutine[Any, Any, None]]] = (
     gives_every_record,
     says_the_same_each_time,
     resumes_after_every_page,

@@ -26,7 +26,7 @@ FLOORS = {
         "rerun",
         "inventory < rebuild < audit",
         "web",
-        "catalogue",
+        "catalogue scaffold",
         "settings < validation yaml_file < config",
     ),
     4: (
