@@ -10,7 +10,7 @@ Nothing found is a 404 with words of its own. The cursor stands in the body, and
 for an hour, so it is kept in no checkpoint: a span that was not read to its end is read again.
 
 Documented limits: 3 calls a second and 10,000 a day for a whole company, all that it has connected together.
-Unconfirmed: that a span may be 90 days at most (`span` is shorter), and that sentences are timed in milliseconds, which
+Unconfirmed: that a span may be 90 days at most (`span` is no longer), and that sentences are timed in milliseconds, which
 most clients say and a few deny.
 """
 
@@ -162,7 +162,7 @@ class Gong(Api):
         timedelta(days=14), description="A call that has no transcript for so long is set aside."
     )
     span: Duration = Field(
-        timedelta(days=30), ge=timedelta(hours=1), description="The longest span of time that is asked for at once."
+        timedelta(days=90), ge=timedelta(hours=1), description="The longest span of time that is asked for at once."
     )
 
     def home(self) -> str:
