@@ -24,7 +24,7 @@ from typing import Annotated, ClassVar
 import httpx
 from pydantic import Field, SecretStr
 
-from syncd.connector import Checkpoint, Duration, Json, Limit, Link, Page, Person, Record, Window
+from syncd.connector import Checkpoint, Duration, Json, Limit, Link, Page, Person, Record, Window, lasting
 from syncd.kit.api import Api
 from syncd.kit.conversation import reply, review
 from syncd.kit.paging import Trail, moment
@@ -115,7 +115,7 @@ class AppStore(Api):
     )
     key_id: str = Field(min_length=1, description="The id of the API key (App Store Connect > Users and Access).")
     private_key: SecretStr = Field(description="The API key itself: what stands in AuthKey_<key_id>.p8.")
-    reread: Annotated[Duration, Field(ge=timedelta(days=1))] = Field(
+    reread: Annotated[Duration, lasting(timedelta(days=1))] = Field(
         timedelta(days=30),
         description="How far back reviews are read again, to notice that one was edited or answered. At least 1d.",
     )

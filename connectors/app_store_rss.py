@@ -24,7 +24,18 @@ from typing import Annotated, Any, ClassVar
 import httpx
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from syncd.connector import Checkpoint, CredentialsRefused, Duration, Link, Page, Person, Record, SourceError, Window
+from syncd.connector import (
+    Checkpoint,
+    CredentialsRefused,
+    Duration,
+    Link,
+    Page,
+    Person,
+    Record,
+    SourceError,
+    Window,
+    lasting,
+)
 from syncd.kit.api import Api
 from syncd.kit.conversation import review
 from syncd.kit.paging import moment
@@ -93,7 +104,7 @@ class AppStoreRss(Api):
     countries: Annotated[
         tuple[Annotated[Country, Field(pattern="^[a-z]{2}$")], ...], Field(min_length=1), AfterValidator(_distinct)
     ] = Field(("us",), description="The storefronts to read, as two-letter country codes: [us, gb, de].")
-    reread: Annotated[Duration, Field(ge=timedelta(days=1))] = Field(
+    reread: Annotated[Duration, lasting(timedelta(days=1))] = Field(
         timedelta(days=30),
         description="How far back reviews are read again, to notice that one was edited or shown late. At least 1d.",
     )

@@ -10,7 +10,7 @@ Nothing found is a 404 with words of its own. The cursor stands in the body, and
 for an hour, so it is kept in no checkpoint: a span that was not read to its end is read again.
 
 Documented limits: 3 calls a second and 10,000 a day for a whole company, all that it has connected together.
-Unconfirmed: that a span may be 90 days at most (`span` is no longer), and that sentences are timed in milliseconds, which
+Unconfirmed: that a span may be 90 days at most (`span` is that), and that sentences are timed in milliseconds, which
 most clients say and a few deny.
 """
 
@@ -19,12 +19,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import httpx
 from pydantic import Field, SecretStr, ValidationError
 
-from syncd.connector import Checkpoint, Duration, Limit, Link, Organisation, Page, Person, Record, Window
+from syncd.connector import Checkpoint, Duration, Limit, Link, Organisation, Page, Person, Record, Window, lasting
 from syncd.kit.api import Api
 from syncd.kit.conversation import Said, transcript
 from syncd.kit.paging import Trail, batches, moment, spans
@@ -161,8 +161,8 @@ class Gong(Api):
     give_up_after: Duration = Field(
         timedelta(days=14), description="A call that has no transcript for so long is set aside."
     )
-    span: Duration = Field(
-        timedelta(days=90), ge=timedelta(hours=1), description="The longest span of time that is asked for at once."
+    span: Annotated[Duration, lasting(timedelta(hours=1))] = Field(
+        timedelta(days=90), description="The longest span of time that is asked for at once."
     )
 
     def home(self) -> str:

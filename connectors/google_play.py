@@ -37,6 +37,7 @@ from syncd.connector import (
     SetAside,
     WebAddress,
     Window,
+    lasting,
 )
 from syncd.kit.api import Api
 from syncd.kit.conversation import reply, review
@@ -132,7 +133,7 @@ class GooglePlay(Api):
     translation_language: str | None = Field(
         None, min_length=2, description="A language that Google translates the reviews into (en); null: as written."
     )
-    reread: Annotated[Duration, Field(ge=timedelta(hours=1), le=SERVED)] = Field(
+    reread: Annotated[Duration, lasting(timedelta(hours=1), SERVED)] = Field(
         timedelta(days=2),
         description="How far back reviews are read again, to notice that one was answered or shown late; 1h to 7d.",
     )

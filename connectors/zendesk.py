@@ -13,13 +13,14 @@ The export is for admins only. Whether its cursor ever expires is not documented
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, ClassVar
 
 import httpx
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from syncd.connector import (
     Checkpoint,
@@ -124,12 +125,20 @@ class Thread:
     authors: Mapping[int, User]
 
 
+def _subdomain(text: str) -> str:
+    """The name alone, also from the whole address."""
+    name = text.strip().lower().removeprefix("https://").rstrip("/").removesuffix(".zendesk.com")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise ValueError("is no subdomain of Zendesk; write the acme of acme.zendesk.com")
+    return name
+
+
 class Zendesk(Tickets):
     """Tickets of a Zendesk Support account."""
 
     provider: ClassVar[str] = "zendesk"
 
-    subdomain: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="The acme in acme.zendesk.com.")
+    subdomain: Annotated[str, AfterValidator(_subdomain)] = Field(description="The acme in acme.zendesk.com.")
     email: str | None = Field(None, description="The e-mail address of the admin whose API token it is.")
     api_token: SecretStr | None = Field(None, description="An API token (Admin Center > Apps and integrations).")
     oauth_token: SecretStr | None = Field(None, description="An OAuth access token instead; the scope read is enough.")

@@ -30,7 +30,7 @@ import httpx
 
 from syncd.dates import UnreadableDate, instant
 from syncd.errors import CredentialsRefused, CursorStuck, RateLimited, RecordError, ShapeChanged, SourceError
-from syncd.fields import Duration, Settings, WebAddress
+from syncd.fields import Duration, Settings, WebAddress, lasting
 from syncd.pacing import Limit
 from syncd.records import (
     KINDS,
@@ -72,6 +72,7 @@ __all__ = [
     "WebAddress",
     "Window",
     "instant",
+    "lasting",
 ]
 
 
@@ -95,7 +96,8 @@ class Connector(Settings, ABC):
         return None
 
     def hosts(self) -> frozenset[str]:
-        """The only hosts that are spoken to, and so the only ones that see credentials."""
+        """The only hosts that are spoken to, and so the only ones that see credentials. `*.zoom.us` is every host below
+        that one."""
         return frozenset()
 
     def auth(self) -> httpx.Auth | None:

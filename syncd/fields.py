@@ -53,6 +53,19 @@ Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(dura
 """A span of time, written like `30s`, `10m`, `2h` or `7d`."""
 
 
+def lasting(least: timedelta, most: timedelta = timedelta.max) -> AfterValidator:
+    """The bounds of a duration: `Annotated[Duration, lasting(timedelta(days=1))]`."""
+
+    def check(value: timedelta) -> timedelta:
+        if value < least:
+            raise ValueError(f"{duration_text(value)} is too short; write {duration_text(least)} or more")
+        if value > most:
+            raise ValueError(f"is too long; write {duration_text(most)} or less")
+        return value
+
+    return AfterValidator(check)
+
+
 def _web_address(text: str) -> str:
     """An http or https address without its last slash."""
     try:

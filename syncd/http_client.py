@@ -45,7 +45,7 @@ _TRIES = 50
 """Bounds the asking where the waits drawn are so short that patience would not."""
 
 _SHORTEST = timedelta(seconds=30)
-"""So long a rest, that a vendor asked for, is waited out even by one that asks once."""
+"""So long is waited for a turn even by one that asks once."""
 
 _PASSING = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
 """Transport errors that asking again may cure."""
@@ -237,7 +237,7 @@ class Polite(httpx.AsyncBaseTransport):
         turns = [pace.turn(now) for pace in self.paces if request.url.path.startswith(pace.limit.path)]
         turn = max((now, *turns, *([self.resting_until] if self.resting_until else [])))
         if turn > now:
-            if self.resting_until and turn - now >= max(self.patience, _SHORTEST):
+            if turn - now >= max(self.patience, _SHORTEST):
                 when = turn.isoformat(timespec="seconds")
                 raise RateLimited(f"{request.url.host} allows no more calls until {when}", turn)
             await self.sleep((turn - now).total_seconds())
@@ -312,8 +312,11 @@ def _leave_credentials_behind(request: httpx.Request) -> None:
 
 
 def _names(url: httpx.URL) -> set[str]:
-    """The ways a connector may have declared this address: its host, with or without the port."""
-    return {url.host, url.netloc.decode(), _origin(url)}
+    """The ways a connector may have declared this address: its host, with or without the port, or all hosts below
+    another (`*.zoom.us`)."""
+    labels = url.host.split(".")
+    above = {f"*.{'.'.join(labels[number:])}" for number in range(1, len(labels))}
+    return {url.host, url.netloc.decode(), _origin(url), *above}
 
 
 def _origin(url: httpx.URL) -> str:

@@ -215,7 +215,8 @@ def _explain(error: Exception, source: Source) -> tuple[str, str]:
             raise error
         case httpx.HTTPStatusError():
             asked = error.request.url.copy_with(query=None, userinfo=b"")
-            return f"http_{error.response.status_code}", f"{asked} answered {error.response.status_code}"
+            told = str(error) or f"{asked} answered {error.response.status_code}"
+            return f"http_{error.response.status_code}", told
         case httpx.RequestError():
             told = str(error) or type(error).__name__
             return "unreachable", f"{source.type}: the source cannot be reached: {told}"

@@ -13,23 +13,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 from syncd import cron
 from syncd.connector import Connector, Source
 from syncd.errors import ConfigError
-from syncd.fields import Duration, Settings, WebAddress, duration_text, is_open_to_all
+from syncd.fields import Duration, Settings, WebAddress, is_open_to_all, lasting
 
 _INSTANT = timedelta(milliseconds=10)
 _HOUR = timedelta(hours=1)
 _YEAR = timedelta(days=365)
 _CENTURY = timedelta(days=36_500)
-
-
-def _span(least: timedelta, most: timedelta) -> AfterValidator:
-    def check(value: timedelta) -> timedelta:
-        if value < least:
-            raise ValueError(f"{duration_text(value)} is too short; write {duration_text(least)} or more")
-        if value > most:
-            raise ValueError(f"is too long; write {duration_text(most)} or less")
-        return value
-
-    return AfterValidator(check)
 
 
 def _api_key(secret: SecretStr | None) -> SecretStr | None:
@@ -125,13 +114,13 @@ class ZentrikSettings(Settings):
     api_key: Annotated[SecretStr | None, AfterValidator(_api_key)] = None
     allow_http: bool = False
     concurrency: Annotated[int, Field(ge=1, le=256)] = 16
-    timeout: Annotated[Duration, _span(_INSTANT, _HOUR)] = timedelta(seconds=60)
-    ready_timeout: Annotated[Duration, _span(timedelta(0), _HOUR)] = timedelta(seconds=30)
+    timeout: Annotated[Duration, lasting(_INSTANT, _HOUR)] = timedelta(seconds=60)
+    ready_timeout: Annotated[Duration, lasting(timedelta(0), _HOUR)] = timedelta(seconds=30)
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 8
-    poll_interval: Annotated[Duration, _span(_INSTANT, _HOUR)] = timedelta(seconds=2)
-    absent_after: Annotated[Duration, _span(timedelta(0), _HOUR)] = timedelta(seconds=10)
+    poll_interval: Annotated[Duration, lasting(_INSTANT, _HOUR)] = timedelta(seconds=2)
+    absent_after: Annotated[Duration, lasting(timedelta(0), _HOUR)] = timedelta(seconds=10)
     process_attempts: Annotated[int, Field(ge=1, le=100)] = 3
-    overdue_after: Annotated[Duration, _span(_INSTANT, _YEAR)] = timedelta(hours=1)
+    overdue_after: Annotated[Duration, lasting(_INSTANT, _YEAR)] = timedelta(hours=1)
     nack_window: NackSettings = NackSettings()
 
     @model_validator(mode="after")
@@ -160,7 +149,7 @@ class WebSettings(Settings):
 class Retention(Settings):
     """How long to keep what is no longer needed: `bodies` of delivered signals."""
 
-    bodies: Annotated[Duration, _span(timedelta(0), _CENTURY)] = timedelta(days=30)
+    bodies: Annotated[Duration, lasting(timedelta(0), _CENTURY)] = timedelta(days=30)
 
 
 class Entry(Settings):
@@ -171,7 +160,7 @@ class Entry(Settings):
     """
 
     type: str
-    every: Annotated[Duration, _span(timedelta(seconds=10), _YEAR)] | None = None
+    every: Annotated[Duration, lasting(timedelta(seconds=10), _YEAR)] | None = None
     cron: Annotated[str | None, AfterValidator(_cron)] = None
     timezone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
     since: Annotated[datetime | None, BeforeValidator(_since)] = None
@@ -239,5 +228,5 @@ def _names_database(text: str) -> None:
 
 
 Ledger = Annotated[str, AfterValidator(ledger_address)]
-ShutdownTimeout = Annotated[Duration, _span(timedelta(0), _HOUR)]
-PullLease = Annotated[Duration, _span(timedelta(seconds=1), timedelta(days=1))]
+ShutdownTimeout = Annotated[Duration, lasting(timedelta(0), _HOUR)]
+PullLease = Annotated[Duration, lasting(timedelta(seconds=1), timedelta(days=1))]

@@ -1105,3 +1105,11 @@ def test_a_schedule_that_cannot_be_meant_is_refused(text: str, message: str) -> 
     """A connector is not silently left unread because of a slip in its schedule."""
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         cron.parse(text)
+
+
+def test_a_bound_of_a_connectors_duration_is_told_as_one_is_written(tmp_path: Path) -> None:
+    """Whoever wrote too short a span reads what to write, not how Python prints it."""
+    path = tmp_path / "config.yaml"
+    path.write_text("connectors: {apple: {type: app_store_rss, app_id: 64, reread: 1h}}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"reread: 1h is too short; write 1d or more"):
+        load(path, {})

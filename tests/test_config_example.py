@@ -25,6 +25,10 @@ OFF = re.compile(r"^( *)#([a-z_]+: .*)$", re.MULTILINE)
 """A setting that is commented out: its name right after the #."""
 
 
+BLOCK = re.compile(r"^  # ([a-z0-9_-]+):\n(?:  #   .*\n)+", re.MULTILINE)
+"""A whole connector that is commented out, with # and a blank before each line."""
+
+
 def loaded(
     tmp_path: Path, text: str, connector_class: Callable[[str], type[Connector]] = registry.connector_class
 ) -> Config:
@@ -94,3 +98,26 @@ def test_each_line_works_when_its_sign_is_taken_away(tmp_path: Path, line: str) 
         assert getattr(changed, section) == getattr(plain, section), name
     if name in ("every", "timezone", "enabled", "signal_type", "provider_type", "day_first", "settle", "after"):
         assert changed == plain
+
+
+def blocks() -> dict[str, str]:
+    """The connectors that are commented out, by type."""
+    found = [re.sub(r"^  # ", "  ", block[0], flags=re.MULTILINE) for block in BLOCK.finditer(example())]
+    return {next(iter(yaml.safe_load(block).values()))["type"]: block for block in found}
+
+
+@pytest.mark.parametrize("name", [name for name in registry.types() if name != "csv"])
+def test_every_type_has_a_block_that_works(name: str, tmp_path: Path) -> None:
+    """Whoever takes the signs away before a source's lines, and gives it a key, has a connector of it; and no setting
+    of it has to be looked for elsewhere."""
+    block = blocks()[name]
+    (tmp_path / "key").write_text("made-up-secret", encoding="utf-8")
+    text = "connectors:\n" + re.sub(r"/run/secrets/\S+", str(tmp_path / "key"), block)
+    file = tmp_path / "config.yaml"
+    file.write_text(text, encoding="utf-8")
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "made-up-secret")
+    [entry] = load(file, environ).connectors.values()
+    assert entry.type == name
+    told = set(re.findall(r"(?:^|# or )\s*(\w+):", block, re.MULTILINE))
+    fields = set(registry.connector_class(name).model_fields) - {"base_url", "token_url"}
+    assert {field for field in fields if not {field, f"{field}_file"} & told} == set()

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from connectors import csv
+from syncd import registry
 from syncd.cli import cli
 from syncd.config import Config, ZentrikSettings, load
 from syncd.ledger import State
@@ -90,3 +91,42 @@ def test_the_guarantees_name_settings_and_commands_that_there_are() -> None:
     assert {"ledger", "audit", "run-once"} <= cli.commands.keys()
     for lost, doubled in re.findall(r"\| (\d+) \| (\d+) \|$", text, re.MULTILINE):
         assert (lost, doubled) == ("0", "0")
+
+
+TYPES = [name for name in registry.types() if name != "csv"]
+"""The types that read from a vendor; the drop folder's settings stand in the commented configuration."""
+
+
+@pytest.mark.parametrize("name", registry.types())
+def test_every_type_is_in_the_readmes_table(name: str) -> None:
+    """A reader of the README sees every source there is."""
+    rows = [line for line in README.splitlines() if re.match(rf"\| (\[)?`{name}`", line)]
+    assert len(rows) == 1
+    assert name == "csv" or f"](docs/connectors/{name}.md)" in rows[0]
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_every_type_has_a_page_with_all_its_settings(name: str) -> None:
+    """How to get the key, every setting, what is imported and what is not: nobody has to read the source for it."""
+    page = (TOP / "docs" / "connectors" / f"{name}.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert headings[1:] == ["Settings", "What is imported", "How it reads", "Known gaps"], headings
+    table = page.partition("## Settings")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    told = {setting for row in rows for setting in re.findall(r"`(\w+)`", row)}
+    fields = set(registry.connector_class(name).model_fields)
+    assert fields <= told, f"not in the table: {fields - told}"
+    assert told <= fields | {f"{field}_file" for field in fields}, f"no such setting: {told - fields}"
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_the_example_on_its_page_works(name: str, tmp_path: Path) -> None:
+    """What a reader copies from the page is a configuration, once the keys are set."""
+    page = (TOP / "docs" / "connectors" / f"{name}.md").read_text(encoding="utf-8")
+    [example, *_] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "secret").write_text("made-up-secret", encoding="utf-8")
+    config = tmp_path / "config.yaml"
+    config.write_text(re.sub(r"/run/secrets/\S+", str(tmp_path / "secret"), example), encoding="utf-8")
+    environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", example), "made-up-secret")
+    [entry] = load(config, environ).connectors.values()
+    assert entry.type == name

@@ -32,7 +32,7 @@ def transcript(said: Iterable[Said]) -> str:
     for speaker, turn in groupby(filled, key=lambda one: _one_line(one.speaker or "") or UNKNOWN):
         spoken = list(turn)
         after = spoken[0].after
-        if after is not None and after - marked >= _MARK_EVERY:
+        if after is not None and after > marked and after - marked >= _MARK_EVERY:
             lines.append(f"[{_clock(after)}]")
             marked = after
         lines.append(f"{speaker}: {' '.join(_one_line(one.words) for one in spoken)}")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import lxml.html
 import quotequail
 from inscriptis import Inscriptis
 from inscriptis.css_profiles import STRICT_CSS_PROFILE
 from inscriptis.model.config import ParserConfig
-from lxml.etree import LxmlError
+from lxml.etree import Comment, LxmlError, ProcessingInstruction, strip_elements
 
-_TAG = re.compile(r"<(?:[a-z][\w:-]*(?:\s[^<>]*)?/?|/[a-z][\w:-]*\s*|!--.*?--)>", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<(?:[a-z][\w:-]*(?:\s[^<>]*)?/?|/[a-z][\w:-]*\s*|!--(?:(?!<!--).)*?--)>", re.IGNORECASE | re.DOTALL)
 _QUOTES = (
     "//*[contains(concat(' ', @class, ' '), ' gmail_quote ')] | //blockquote[@type='cite'] | //*[@id='appendonsend']"
     " | //*[@id='divRplyFwdMsg']/following-sibling::* | //*[@id='divRplyFwdMsg']"
@@ -23,6 +24,7 @@ _QUOTES = (
 
 _AS_IT_STANDS = ParserConfig(css=STRICT_CSS_PROFILE)
 _LONGEST = 20_000
+_MOST_LINES = 1_000
 """Longer messages are not searched for quoted history: they are logs and documents, and the search is not linear."""
 
 
@@ -33,14 +35,21 @@ def plain(html: str, *, is_reply: bool = False) -> str:
     """
     if not _TAG.search(html):
         return html.replace("\xa0", " ").strip()
+    parser = lxml.html.HTMLParser(encoding="utf-8", huge_tree=True)  # whatever the text says of its encoding
     try:
-        tree = lxml.html.fromstring(html.replace("\0", ""))
-        for quoted in tree.xpath(_QUOTES) if is_reply else ():
-            if quoted.getparent() is not None:
-                quoted.drop_tree()
+        tree = lxml.html.fromstring(html.replace("\0", "").encode(errors="replace"), parser=parser)
+    except LxmlError:  # nothing but comments
+        tree = None
+    if tree is None or parser.error_log.filter_from_fatals():  # or cut off, for being nested thousands deep
+        return unescape(_TAG.sub(" ", html)).strip()
+    for quoted in tree.xpath(_QUOTES) if is_reply else ():
+        if quoted.getparent() is not None:
+            quoted.drop_tree()
+    try:
         text = Inscriptis(tree, _AS_IT_STANDS).get_text()
-    except (LxmlError, ValueError, RecursionError, AssertionError):  # nothing but comments, or nested past all reason
-        text = _TAG.sub(" ", html)
+    except (ValueError, RecursionError, AssertionError):  # nested hundreds deep: the words, without their form
+        strip_elements(tree, "script", "style", Comment, ProcessingInstruction, with_tail=False)
+        text = " ".join(tree.itertext())
     lines = (line.strip() for line in text.replace("\xa0", " ").splitlines())
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
@@ -51,7 +60,7 @@ def own_words(text: str, *, is_reply: bool) -> str:
     A forwarded message is kept in the first message of a conversation, where it is what the customer wants to show, and
     left out of a reply, where mail programs write what is being answered in the same form.
     """
-    if len(text) > _LONGEST:
+    if len(text) > _LONGEST or text.count("\n") > _MOST_LINES:
         return text.strip()
     match quotequail.unwrap(text):
         case {"type": "reply" | "quote"} as parts:

@@ -8,6 +8,8 @@ A field without a default has to be in the answer, though it may be null where i
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -61,6 +63,10 @@ Instant = Annotated[datetime, BeforeValidator(_instant)]
 Words = Annotated[str, BeforeValidator(_words)]
 """A text; null is a blank one."""
 
+_DEEPEST = 150
+_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+"""Those of JSON, and its strings, in which a bracket is none."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S", bound=BaseModel)
@@ -74,14 +80,48 @@ Items = Annotated[tuple[Any, ...], BeforeValidator(_filled)]
 
 def read(answer: httpx.Response, shape: type[S]) -> S:
     """The whole of an answer. Raises `ShapeChanged`, naming the field, when it is not what the vendor documents."""
+    content = _whole(answer.content)
     try:
-        return shape.model_validate_json(answer.content)
+        try:
+            return shape.model_validate_json(content)
+        except ValidationError as error:
+            if "recursion limit" not in str(error):
+                raise
+            return shape.model_validate_json(_shallow(content))
     except ValidationError as error:
         url = answer.request.url.copy_with(query=None)
         raise ShapeChanged(
             f"{url} answered in a shape that is not known: {_first(error)}. The checkpoint stays where it was; the "
             "connector has to learn the new shape"
         ) from error
+
+
+def _whole(content: bytes) -> bytes:
+    """JSON without halves of characters: a vendor that cuts a text off inside an emoji leaves one, and the parser would
+    refuse the whole answer for it."""
+    if b"\\ud" not in content.lower():
+        return content
+    try:
+        return json.dumps(json.loads(content), ensure_ascii=False).encode(errors="replace")
+    except (ValueError, RecursionError):
+        return content
+
+
+def _shallow(content: bytes) -> bytes:
+    """JSON with null for what is nested deeper than the parser goes: somebody wrote a list in a list in a list, and the
+    whole answer would be refused for it."""
+    kept: list[bytes] = []
+    depth = start = 0
+    for mark in _BRACKETS.finditer(content):
+        if mark[0] in (b"[", b"{"):
+            depth += 1
+            if depth == _DEEPEST + 1:
+                kept += content[start : mark.start()], b"null"
+        elif mark[0] in (b"]", b"}"):
+            if depth == _DEEPEST + 1:
+                start = mark.end()
+            depth -= 1
+    return b"".join([*kept, content[start:]])
 
 
 def readable(items: Iterable[Any], shape: type[S]) -> list[S]:

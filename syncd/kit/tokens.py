@@ -59,9 +59,12 @@ class Fetched(httpx.Auth):
     def _keep(self, answer: httpx.Response) -> None:
         try:
             given = answer.json()
-            self.token, lasts = str(given["access_token"]), float(given.get("expires_in") or 3600)
+            token, lasts = given["access_token"], float(given.get("expires_in") or 3600)
+            if not (token and isinstance(token, str)):
+                raise ValueError("no token in its place")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CredentialsRefused(f"{answer.request.url.host} was asked for a token and gave none") from error
+        self.token = token
         self.good_until = self.clock() + max(lasts - _MARGIN, 0)
 
 
@@ -105,7 +108,7 @@ def signed(claims: Mapping[str, Any], key: SecretStr, algorithm: str, *, key_id:
     headers = {"kid": key_id} if key_id else None
     try:
         return jwt.encode(dict(claims), key.get_secret_value(), algorithm=algorithm, headers=headers)
-    except (jwt.PyJWTError, ValueError, TypeError) as error:
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError) as error:  # the latter: of a public key, by PyJWT
         raise CredentialsRefused(
             f"the private key cannot sign ({algorithm}): it is not a key of that kind, or was not copied whole, with "
             "its BEGIN and END lines and the line breaks between"

@@ -193,8 +193,9 @@ class TestSettings:
             {"email": None},
             {"api_token": None},
             {"oauth_token": SECRET},
-            {"subdomain": "acme.zendesk.com"},
+            {"subdomain": "acme.freshdesk.com"},
             {"subdomain": "evil.test/"},
+            {"subdomain": ""},
             {"calls_per_minute": 0},
         ],
     )
@@ -202,6 +203,11 @@ class TestSettings:
         """A configuration that leads nowhere, or elsewhere, is told of before anything is asked."""
         with pytest.raises(ValidationError):
             zendesk(**wrong)
+
+    @pytest.mark.parametrize("written", ["acme", "Acme", "acme.zendesk.com", "https://acme.zendesk.com/"])
+    def test_the_whole_address_will_do_for_the_subdomain(self, written: str) -> None:
+        """What people copy from their browser is understood, and makes the same externalIds."""
+        assert zendesk(subdomain=written).default_namespace("support") == "zendesk:acme"
 
     async def test_an_oauth_token_is_a_bearer_token(self) -> None:
         """The other way in."""
