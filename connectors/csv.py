@@ -39,6 +39,7 @@ from syncd.connector import (
     Page,
     Record,
     RecordError,
+    TimeZone,
     UnreadableDate,
     Window,
     instant,
@@ -66,14 +67,6 @@ def _delimiter(value: str) -> str:
     if value in '"\r\n\0 ':
         raise ValueError("the delimiter is one character such as , ; | or a tab")
     return value
-
-
-def _time_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (OSError, ValueError, KeyError):
-        raise ValueError(f"{name!r} is not a time zone; write for example Europe/Berlin") from None
-    return name
 
 
 class DropFolder(Connector):
@@ -118,9 +111,7 @@ class DropFolder(Connector):
     encoding: Annotated[str, AfterValidator(canonical)] | None = Field(
         None, description="How the files are encoded. Left out: worked out for each file. A byte order mark wins."
     )
-    timezone: Annotated[str, AfterValidator(_time_zone)] = Field(
-        "UTC", description="The time zone (IANA name) of times that do not name their own."
-    )
+    timezone: TimeZone = Field("UTC", description="The time zone (IANA name) of times that do not name their own.")
     day_first: bool = Field(False, description="Whether 03/04/2025 is 3 April (true) or 4 March (false).")
     settle: Duration = Field(
         timedelta(seconds=2), description="A file changed more recently than this is left for later."

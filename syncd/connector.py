@@ -30,7 +30,7 @@ import httpx
 
 from syncd.dates import UnreadableDate, instant
 from syncd.errors import CredentialsRefused, CursorStuck, RateLimited, RecordError, ShapeChanged, SourceError
-from syncd.fields import Duration, Settings, WebAddress, lasting
+from syncd.fields import Duration, Settings, TimeZone, WebAddress, lasting
 from syncd.pacing import Limit
 from syncd.records import (
     KINDS,
@@ -68,6 +68,7 @@ __all__ = [
     "ShapeChanged",
     "Source",
     "SourceError",
+    "TimeZone",
     "UnreadableDate",
     "WebAddress",
     "Window",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
 
 import durationpy
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, SecretStr, model_validator
@@ -83,6 +85,19 @@ def _web_address(text: str) -> str:
         raise ValueError("must be an http or https address with nothing after its path, like https://zentrik.ai/api")
     return text.strip().rstrip("/")
 
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        close = get_close_matches(name, available_timezones(), n=1)
+        hint = f"did you mean {close[0]}?" if close else "write for example Europe/Berlin, or UTC"
+        raise ValueError(f"is no time zone of the IANA database; {hint}") from None
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
+"""A time zone's name in the IANA database: `Europe/Berlin`."""
 
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 """An http or https address with nothing after its path."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from difflib import get_close_matches
 from typing import Annotated, Any
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from syncd import cron
 from syncd.connector import Connector, Source
 from syncd.errors import ConfigError
-from syncd.fields import Duration, Settings, WebAddress, is_open_to_all, lasting
+from syncd.fields import Duration, Settings, TimeZone, WebAddress, is_open_to_all, lasting
 
 _INSTANT = timedelta(milliseconds=10)
 _HOUR = timedelta(hours=1)
@@ -37,16 +35,6 @@ def _cron(text: str | None) -> str | None:
     if text is not None:
         cron.parse(text)
     return text
-
-
-def _time_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):
-        close = get_close_matches(name, available_timezones(), n=1)
-        hint = f"did you mean {close[0]}?" if close else "write for example Europe/Berlin, or UTC"
-        raise ValueError(f"is no time zone of the IANA database; {hint}") from None
-    return name
 
 
 def _namespace(text: str | None) -> str | None:
@@ -162,7 +150,7 @@ class Entry(Settings):
     type: str
     every: Annotated[Duration, lasting(timedelta(seconds=10), _YEAR)] | None = None
     cron: Annotated[str | None, AfterValidator(_cron)] = None
-    timezone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
+    timezone: TimeZone = "UTC"
     since: Annotated[datetime | None, BeforeValidator(_since)] = None
     namespace: Namespace | None = None
     enabled: bool = True
