@@ -49,11 +49,15 @@ from syncd.kit.api import Api
 from syncd.kit.conversation import Said, transcript
 from syncd.kit.paging import Trail, each, moment
 from syncd.kit.pending import Pending
+from syncd.kit.people import company, role
 from syncd.kit.shapes import CamelShape, Instant, Many, Shape, Tray, Words, present, read, readable
 from syncd.kit.tokens import Bearer
 
 LISTED = 50
 """The most meetings of one answer."""
+
+LOOK_AGAIN = timedelta(hours=6)
+"""A meeting that is done and has no words is asked for once in so long: on the small plans calls are dear."""
 
 SPOKEN = 10
 """The most meetings of one answer with their sentences: more take the API longer than it may take."""
@@ -197,10 +201,14 @@ class Meeting(Shape):
         return bool(self.is_live) or (not self.sentences and self.status == "processing")
 
     @property
-    def is_mute(self) -> bool:
+    def is_silent(self) -> bool:
         """Whether nothing was said in it, so that there never will be sentences."""
-        silent = self.meeting_info is not None and bool(self.meeting_info.silent_meeting)
-        return not self.sentences and (silent or self.status == "skipped")
+        return self.meeting_info is not None and bool(self.meeting_info.silent_meeting)
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether it has no sentences and is to have none. The summary alone is skipped of others as well."""
+        return not self.sentences and self.status == "skipped"
 
 
 class Listed(Shape):
@@ -213,10 +221,30 @@ class Found(Shape):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The meetings that are not ready, and the ids of all that this reading has looked at."""
+    """The meetings that are not ready, those that were asked for lately and had no words, and the ids of all that this
+    reading has looked at."""
 
     pending: Pending
+    wordless: Pending
     judged: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, now: datetime) -> Waiting:
+        wordless = Pending.of(checkpoint, "wordless")
+        for id_ in [id_ for id_ in wordless.since if wordless.is_over(id_, now, LOOK_AGAIN)]:
+            wordless.done(id_)
+        return cls(Pending.of(checkpoint), wordless)
+
+    def is_mute(self, meeting: Meeting) -> bool:
+        """Whether it has no words, as far as can be told without asking for them."""
+        return meeting.is_silent or meeting.id in self.wordless.since
+
+    def as_checkpoint(self, read_until: datetime | None) -> Checkpoint:
+        return {
+            "read_until": read_until.isoformat() if read_until else None,
+            "pending": self.pending.as_json(),
+            "wordless": self.wordless.as_json(),
+        }
 
 
 class Fireflies(Api):
@@ -272,7 +300,7 @@ class Fireflies(Api):
         self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
     ) -> AsyncGenerator[Page, None]:
         read_until = moment(checkpoint, "read_until")
-        waiting = Waiting(Pending.of(checkpoint))
+        waiting = Waiting.of(checkpoint, window.now)
         until = min(filter(None, (window.now, window.until)))
         begin = max(filter(None, (window.since, read_until and read_until - self.overlap)), default=None)
         span = {"toDate": _iso(until)} | ({"fromDate": _iso(begin)} if begin else {})
@@ -282,13 +310,13 @@ class Fireflies(Api):
             answer = await self._ask(http, MEETINGS, **span, limit=LISTED, skip=skip, words=False)
             listed = read(answer, Listed).transcripts
             async for page in self._pages(http, listed, span, skip, window, waiting):
-                yield replace(page, checkpoint=_place(read_until, waiting.pending))
+                yield replace(page, checkpoint=waiting.as_checkpoint(read_until))
             if len(listed) < LISTED:
                 break
             trail.follow(_id(listed[0]))
             skip += len(listed)
         late = await self._late(http, waiting, window.now)
-        yield replace(late, checkpoint=_place(until, waiting.pending))
+        yield replace(late, checkpoint=waiting.as_checkpoint(until))
 
     async def _ask(self, http: httpx.AsyncClient, query: str, **variables: Json) -> httpx.Response:
         body = {"query": query + FIELDS, "variables": variables}
@@ -309,7 +337,7 @@ class Fireflies(Api):
         meetings = [meeting for meeting in tray.read(listed, Meeting) if meeting.id not in waiting.judged]
         known = await window.known({meeting.id: meeting.version for meeting in meetings})
         fresh = [meeting for meeting in meetings if meeting.id not in known]
-        wordless = [meeting for meeting in fresh if meeting.is_live or meeting.is_mute]
+        wordless = [meeting for meeting in fresh if meeting.is_live or waiting.is_mute(meeting)]
         yield self._page(tray, wordless, waiting, window.now, unchanged=len(meetings) - len(fresh))
         wanted = [meeting.id for meeting in fresh if meeting.id not in waiting.judged]
         while wanted:
@@ -355,7 +383,10 @@ class Fireflies(Api):
                 waiting.pending.wait(meeting.id, now)
             else:
                 waiting.pending.done(meeting.id)
-                records += [] if meeting.is_mute else tray.records([meeting], _record)
+                made = [] if meeting.is_skipped or waiting.is_mute(meeting) else tray.records([meeting], _record)
+                records += made
+                if not (made or meeting.is_silent) and meeting.date >= now - self.overlap:  # it will be listed again
+                    waiting.wordless.wait(meeting.id, now)
             if waiting.pending.is_over(meeting.id, now, self.overlap):
                 waiting.pending.done(meeting.id)
                 tray.put_aside(meeting.id, "its transcript was not ready for as long as `overlap` says; it is given up")
@@ -367,6 +398,7 @@ def _record(meeting: Meeting) -> Record:
     text = transcript(Said(sentence.speaker_name, sentence.text, sentence.start_time) for sentence in meeting.sentences)
     if not text:
         raise RecordError(f"it has no words (Fireflies calls it {meeting.status or 'nothing in particular'})")
+    people = _people(meeting)
     address = meeting.transcript_url or f"https://app.fireflies.ai/view/{quote(meeting.id, safe='')}"
     return Record(
         id=meeting.id,
@@ -375,7 +407,8 @@ def _record(meeting: Meeting) -> Record:
         text=text,
         occurred_at=meeting.date,
         links=(Link(address, "Open Fireflies meeting", "transcript", primary=True),),
-        people=_people(meeting),
+        people=people,
+        organisation=company(people),
         attributes=present(host=meeting.host, minutes=round(meeting.duration or 0) or None),
         version=meeting.version,
     )
@@ -390,7 +423,7 @@ def _people(meeting: Meeting) -> tuple[Person, ...]:
     speakers = (speaker.name for speaker in readable(meeting.speakers, Speaker))
     others = dict.fromkeys([*(attendee.called for attendee in attendees if not attendee.email), *speakers])
     return (
-        *(Person(names.get(email), email, "host" if email == meeting.host else "participant") for email in emails),
+        *(Person(names.get(email), email, role(email, meeting.host)) for email in emails),
         *(Person(name, None, "participant") for name in others if name and name not in names.values()),
     )
 
@@ -407,10 +440,6 @@ def _id(item: object) -> str | None:
     """The id of an item that may be anything."""
     id_ = item.get("id") if isinstance(item, dict) else None
     return None if id_ is None else str(id_)
-
-
-def _place(read_until: datetime | None, pending: Pending) -> Checkpoint:
-    return {"read_until": read_until.isoformat() if read_until else None, "pending": pending.as_json()}
 
 
 def _iso(at: datetime) -> str:

@@ -28,7 +28,6 @@ from syncd.connector import (
     CredentialsRefused,
     Duration,
     Link,
-    Organisation,
     Page,
     Person,
     Record,
@@ -39,17 +38,23 @@ from syncd.kit.api import Api
 from syncd.kit.conversation import Said, transcript
 from syncd.kit.paging import Trail, batches, each, moment
 from syncd.kit.pending import Pending
+from syncd.kit.people import company, role
 from syncd.kit.shapes import Instant, Items, Many, Shape, Tray, Words, present, read
 from syncd.kit.tokens import Bearer
 
 MOST = 500
 """The largest page that clients ask for."""
 
-AT_A_TIME = 10
-"""Meetings to a page: where the quota ends in the middle of one, the calls for it were for nothing."""
+AT_A_TIME = 4
+"""Meetings to a page, asked for side by side: where the quota ends in the middle of one, the calls for it were for
+nothing."""
 
 LOOK_AGAIN = timedelta(hours=6)
 """A meeting that gives nothing is asked for by every reading for so long, and then once in as long."""
+
+LAST_CHANCE = timedelta(days=1)
+"""So long is waited for a meeting that was older than `give_up_after` when it was first asked for: accounts may hold
+thousands that were never analysed, and each question counts."""
 
 PERIODS = {"second": timedelta(seconds=1), "minute": timedelta(minutes=1)}
 """How long to wait for a quota to begin anew; for any longer one, an hour at a time."""
@@ -181,7 +186,8 @@ class MeetGeek(Api):
         of_team = "/teams/" in answer.request.url.path
         match answer.status_code:
             case 403 | 404 if of_team:
-                return "Does the key's owner belong to that team? A team's meetings are shown to its members only"
+                team = answer.request.url.path.split("/teams/")[1].split("/")[0]
+                return f"Does the key's owner belong to team {team}? A team's meetings are shown to its members only"
             case 401 | 403:
                 return (
                     f"MeetGeek's {here} region was asked, and a key is good in one region only: is this one whole, and "
@@ -211,7 +217,7 @@ class MeetGeek(Api):
                     yield page
             if newest:
                 place.newest[name] = max(newest)
-        waiting = [id_ for id_ in place.pending.since if id_ not in place.seen]
+        waiting = {id_: since for id_, since in place.pending.since.items() if id_ not in place.seen}
         async for page in self._unknown(http, Tray("MeetGeek meeting"), waiting, place, window):
             yield page
         place.asked_at = window.now
@@ -249,7 +255,8 @@ class MeetGeek(Api):
         """What a page of a list has that no page before it had."""
         fresh = {one.meeting_id: one for one in meetings if one.meeting_id not in place.seen}
         place.seen.update(fresh)
-        wanted = [id_ for id_, one in fresh.items() if window.holds(one.timestamp_start_utc)]
+        began = {id_: one.timestamp_start_utc for id_, one in fresh.items()}
+        wanted = {id_: at for id_, at in began.items() if window.holds(at)}
         async for page in self._unknown(http, tray, wanted, place, window, filtered=len(fresh) - len(wanted)):
             yield page
 
@@ -257,19 +264,21 @@ class MeetGeek(Api):
         self,
         http: httpx.AsyncClient,
         tray: Tray,
-        ids: Sequence[str],
+        began: Mapping[str, datetime],
         place: Place,
         window: Window,
         filtered: int = 0,
     ) -> AsyncGenerator[Page, None]:
         """Those of some meetings that the ledger does not have and whose turn it is, with what was said."""
-        known = await window.known(dict.fromkeys(ids))
-        had = [id_ for id_ in ids if id_ in known]
+        known = await window.known(dict.fromkeys(began))
+        had = [id_ for id_ in began if id_ in known]
         for id_ in had:
             place.pending.done(id_)
         yield Page(set_aside=tray.aside, filtered=filtered, unchanged=len(had), checkpoint=place.as_checkpoint())
-        due = [id_ for id_ in ids if id_ not in known and self._is_due(id_, place, window.now)]
+        due = [id_ for id_ in began if id_ not in known and self._is_due(id_, place, window.now)]
         for some in batches(due, AT_A_TIME):
+            for id_ in some:
+                place.pending.wait(id_, self._waits_since(began[id_], window.now))
             yield await self._told(http, some, place, window.now)
 
     def _is_due(self, id_: str, place: Place, now: datetime) -> bool:
@@ -279,22 +288,24 @@ class MeetGeek(Api):
             return True
         return now - since < LOOK_AGAIN or (now - since) // LOOK_AGAIN > (place.asked_at - since) // LOOK_AGAIN
 
+    def _waits_since(self, began: datetime, now: datetime) -> datetime:
+        """From when on a meeting is waited for that is asked for the first time now."""
+        oldest = now - self.give_up_after
+        return now if began > oldest else min(now, oldest + LAST_CHANCE)
+
     async def _told(self, http: httpx.AsyncClient, ids: Sequence[str], place: Place, now: datetime) -> Page:
         """Some meetings with their transcripts; what gives nothing is pending, or given up."""
-        answers = await each(ids, lambda id_: self._meeting(http, id_), at_once=4)
+        answers = await each(ids, lambda id_: self._meeting(http, id_), at_once=AT_A_TIME)
         told = [answer for answer in answers if answer is not None]
         tray = Tray("MeetGeek meeting")
         records: list[Record] = []
-        for id_ in ids:
-            place.pending.wait(id_, now)
         for meeting in tray.read(told, Meeting, "meeting_id"):
             if text := meeting.text:
                 records += filter(None, [tray.record(self._record, meeting, text)])
                 place.pending.done(meeting.id)
             elif place.pending.is_over(meeting.id, now, self.give_up_after):
-                since = place.pending.since[meeting.id]
                 tray.put_aside(
-                    meeting.id, f"MeetGeek had no transcript of it since {since:%Y-%m-%d}, when it was first asked"
+                    meeting.id, "MeetGeek made no transcript of it for as long as `give_up_after` says; it is given up"
                 )
         for id_ in ids:
             if place.pending.is_over(id_, now, self.give_up_after):
@@ -352,7 +363,7 @@ class MeetGeek(Api):
             occurred_at=start,
             links=(Link(url, "Open MeetGeek meeting", "transcript", primary=True),),
             people=people,
-            organisation=_organisation(people),
+            organisation=company(people),
             attributes=present(
                 meetingId=meeting.id,
                 durationSeconds=int((end - start).total_seconds()) if start and end and end > start else None,
@@ -370,20 +381,5 @@ def _next(pagination: Pagination | None) -> str | None:
 def _people(meeting: Meeting) -> tuple[Person, ...]:
     """The host, then the others; whoever has an address elsewhere than the host is the customer's."""
     host = meeting.host_email.strip().lower()
-    others = dict.fromkeys(email.strip().lower() for email in meeting.participant_emails)
-    people = [Person(email=host, role="host")] if host else []
-    for email in others:
-        if email and email != host:
-            is_customer = bool(_domain(host) and _domain(email) and _domain(email) != _domain(host))
-            people.append(Person(email=email, role="customer" if is_customer else "participant"))
-    return tuple(people)
-
-
-def _organisation(people: Sequence[Person]) -> Organisation | None:
-    """The customer's company, if only one was there."""
-    domains = {_domain(person.email or "") for person in people if person.role == "customer"}
-    return Organisation(domain=domains.pop()) if len(domains) == 1 else None
-
-
-def _domain(email: str) -> str:
-    return email.rpartition("@")[2] if "@" in email else ""
+    emails = dict.fromkeys([host, *(email.strip().lower() for email in meeting.participant_emails)])
+    return tuple(Person(email=email, role=role(email, host)) for email in emails if email)

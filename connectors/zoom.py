@@ -31,6 +31,7 @@ from pydantic import Field, FiniteFloat, SecretStr, ValidationError, model_valid
 
 from syncd.connector import (
     Checkpoint,
+    CredentialsRefused,
     Duration,
     Limit,
     Link,
@@ -46,6 +47,7 @@ from syncd.kit.api import Api
 from syncd.kit.captions import captions
 from syncd.kit.conversation import Said, transcript
 from syncd.kit.paging import Trail, batches, each, moment, spans
+from syncd.kit.people import company, role
 from syncd.kit.shapes import Instant, Items, Many, Shape, Tray, Words, present, read, readable
 from syncd.kit.tokens import Fetched, token_request
 
@@ -226,7 +228,7 @@ class Zoom(Api):
         return self
 
     def home(self) -> str:
-        return "https://api.zoom.us/v2"
+        return "https://api.zoom.us"
 
     def token_address(self) -> str:
         return self.token_url or "https://zoom.us/oauth/token"
@@ -281,8 +283,11 @@ class Zoom(Api):
         return None
 
     async def check(self, http: httpx.AsyncClient) -> str:
-        answer = None if self.users else await http.get(self.url("/users"), params={"status": "active", "page_size": 1})
-        for user in read(answer, Users).users if answer else [User(id=self.users[0])]:
+        users: Sequence[User] = [User(id=self.users[0])] if self.users else ()
+        if not users:
+            one = {"status": "active", "page_size": 1}
+            users = read(await http.get(self.url("/v2/users"), params=one), Users).users
+        for user in users:
             await self._recordings(http, user.id, LONG_AGO, LONG_AGO)
             return f"the recordings of {user.email or user.id} can be listed"
         return "the account has no active users"
@@ -317,13 +322,13 @@ class Zoom(Api):
             more = {"next_page_token": token}
 
     async def _users(self, http: httpx.AsyncClient) -> Sequence[str]:
-        pages = self._list(http, "/users", Users, {"status": "active"})
+        pages = self._list(http, "/v2/users", Users, {"status": "active"})
         return self.users or [user.id async for page in pages for user in page.users]
 
     async def _recordings(self, http: httpx.AsyncClient, user: str, first: datetime, last: datetime) -> list[Any]:
         """What a user recorded between two days, both included."""
         days = {"from": f"{first:%Y-%m-%d}", "to": f"{last:%Y-%m-%d}"}
-        pages = self._list(http, f"/users/{quote(user, safe='')}/recordings", Recordings, days)
+        pages = self._list(http, f"/v2/users/{quote(user, safe='')}/recordings", Recordings, days)
         try:
             return [meeting async for page in pages for meeting in page.meetings]
         except httpx.HTTPStatusError as error:
@@ -352,10 +357,16 @@ class Zoom(Api):
         fresh = [one for one in ready if one.id not in known]
         gone = 0
         for some in batches(fresh, 25):
-            told = await each(some, lambda one: self._listen(http, one))
-            late += [one.meeting for one in told if one and not one.is_whole]
-            gone += told.count(None)
-            whole = [one for one in told if one and one.is_whole]
+            answers = await each(some, lambda one: self._listen(http, one))
+            told = [answer for answer in answers if isinstance(answer, Heard)]
+            refusals = {one.id: no for one, no in zip(some, answers, strict=True) if isinstance(no, CredentialsRefused)}
+            if len(refusals) == len(some) > 1 and len(fresh) == len(ready):  # it is about the app, not one of them
+                raise refusals[some[0].id]
+            for id_ in refusals:
+                tray.put_aside(id_, "Zoom does not let this app download its transcript (403)")
+            late += [one.meeting for one in told if not one.is_whole]
+            gone += answers.count(None)
+            whole = [one for one in told if one.is_whole]
             yield Page(records=tray.records(whole, _record), checkpoint=before)
         given_up = [
             meeting
@@ -381,10 +392,14 @@ class Zoom(Api):
             return ready
         return [file for file in meeting.files("CC") if file.is_ready] if self._gave_up(meeting, now) else ()
 
-    async def _listen(self, http: httpx.AsyncClient, one: Heard) -> Heard | None:
-        """A meeting with the words of its files; None when it was deleted meanwhile."""
+    async def _listen(self, http: httpx.AsyncClient, one: Heard) -> Heard | CredentialsRefused | None:
+        """A meeting with the words of its files; None when it was deleted meanwhile, or the refusal of a file."""
         try:
             answers = [await http.get(self.url(file.download_url)) for file in one.files]
+        except CredentialsRefused as error:
+            if error.status == 403:
+                return error
+            raise
         except httpx.HTTPStatusError as error:
             if _is_gone(error.response):
                 return None
@@ -393,13 +408,11 @@ class Zoom(Api):
         return replace(one, texts=texts, participants=await self._participants(http, one) if self.participants else ())
 
     async def _participants(self, http: httpx.AsyncClient, one: Heard) -> Sequence[Participant]:
-        pages = self._list(http, f"/past_meetings/{_in_path(one.id)}/participants", Participants, {})
+        pages = self._list(http, f"/v2/past_meetings/{_in_path(one.id)}/participants", Participants, {})
         try:
             return [person async for page in pages for person in readable(page.participants, Participant)]
-        except httpx.HTTPStatusError as error:
-            if _is_gone(error.response):
-                return ()
-            raise
+        except httpx.HTTPStatusError:  # deleted, or too long ago: no transcript is given up for it
+            return ()
 
 
 def _record(heard: Heard) -> Record:
@@ -407,6 +420,7 @@ def _record(heard: Heard) -> Record:
     text = transcript(said)
     if not text:
         raise RecordError("nothing was said in it")
+    people = _people(heard, said)
     address = meeting.share_url or next((file.play_url for file in heard.files if file.play_url), None)
     return Record(
         id=meeting.uuid,
@@ -415,7 +429,8 @@ def _record(heard: Heard) -> Record:
         text=text,
         occurred_at=meeting.start_time,
         links=(Link(address, "Open Zoom recording", "transcript", primary=True),) if address else (),
-        people=_people(heard, said),
+        people=people,
+        organisation=company(people),
         attributes=present(
             meetingNumber=meeting.number, minutes=round(meeting.duration or 0) or None, host=meeting.host
         ),
@@ -432,7 +447,7 @@ def _people(heard: Heard, said: Sequence[Said]) -> tuple[Person, ...]:
     return (
         *([Person(host_name, host, "host")] if host else []),
         *(
-            Person(name or None, email or None, "participant")
+            Person(name or None, email or None, role(email, host))
             for name, email in there
             if (email and email != host) or (name and not email)
         ),

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from syncd.connector import CredentialsRefused, Link, Person, RateLimited, ShapeChanged, Window
+from syncd.connector import CredentialsRefused, Link, Organisation, Person, RateLimited, ShapeChanged, Window
 from syncd.promises import read
 from syncd.signals import compose
 from tests.connectors.vendors.fireflies import (
@@ -75,10 +75,11 @@ async def test_a_record_says_everything_once() -> None:
     )
     assert record.people == (
         Person(None, "sam@acme.test", "host"),
-        Person("Mia Ortiz", "mia@globex.test", "participant"),
-        Person(None, "lee@globex.test", "participant"),
+        Person("Mia Ortiz", "mia@globex.test", "customer"),
+        Person(None, "lee@globex.test", "customer"),
         Person("Sam", None, "participant"),
     )
+    assert record.organisation == Organisation(domain="globex.test")
     assert record.attributes == {"host": "sam@acme.test", "minutes": 42}
     assert CASE.connector.provider == "fireflies"
     assert CASE.connector.default_namespace("calls") is None
@@ -121,7 +122,7 @@ async def test_the_checkpoint_moves_when_the_walk_is_over() -> None:
     """A walk that broke off begins anew: the newest come first, so only its last page may move the checkpoint."""
     done = await read(CASE, CASE.full())
     assert [page.checkpoint["read_until"] for page in done.pages[:-1]] == [None] * (len(done.pages) - 1)
-    assert done.checkpoint == {"read_until": "2026-11-02T09:00:00+00:00", "pending": {}}
+    assert done.checkpoint == {"read_until": "2026-11-02T09:00:00+00:00", "pending": {}, "wordless": {}}
 
 
 async def test_each_reading_goes_back() -> None:
@@ -239,13 +240,19 @@ async def test_a_deleted_meeting_is_waited_for_no_more() -> None:
     assert (then.error, then.ids, then.checkpoint["pending"]) == (None, set(), {})
 
 
-@pytest.mark.parametrize(
-    "info",
-    [{"silent_meeting": True, "summary_status": "processed"}, {"silent_meeting": False, "summary_status": "skipped"}],
-)
-async def test_a_silent_meeting_is_passed_over(info: dict[str, Any]) -> None:
+async def test_a_silent_meeting_is_passed_over() -> None:
     """A meeting in which nothing was said is no evidence, and no trouble: it counts as skipped and costs no call."""
-    vendor = FakeFireflies([meeting(1, meeting_info=info, sentences=[]), meeting(2)])
+    silent = {"silent_meeting": True, "summary_status": "skipped"}
+    vendor = FakeFireflies([meeting(1, meeting_info=silent, sentences=[])])
+    done = await read(CASE, vendor)
+    assert (done.ids, done.set_aside, done.checkpoint["pending"]) == (set(), [], {})
+    assert sum(page.filtered for page in done.pages) == 1
+    assert [asked["words"] for asked in vendor.variables] == [False]
+
+
+async def test_a_meeting_without_a_summary_may_have_words() -> None:
+    """Fireflies skips the summary of a silent meeting, and of others too, on some plans: it is looked at."""
+    vendor = FakeFireflies([meeting(1, status="skipped", sentences=[]), meeting(2, status="skipped")])
     done = await read(CASE, vendor)
     assert (done.ids, done.set_aside, done.checkpoint["pending"]) == ({id_of(2)}, [], {})
     assert sum(page.filtered for page in done.pages) == 1
@@ -261,7 +268,27 @@ async def test_a_meeting_without_words_is_set_aside(status: str | None) -> None:
     assert id_of(1) in aside.place
     assert str(status or "nothing") in aside.reason
     vendor.meetings = [meeting(1, at=NOW - HOUR)]
-    assert (await read(CASE, vendor, first.checkpoint, now=NOW + HOUR)).ids == {id_of(1)}
+    assert (await read(CASE, vendor, first.checkpoint, now=NOW + 6 * HOUR)).ids == {id_of(1)}
+
+
+@pytest.mark.parametrize("status", ["processed", "skipped"])
+async def test_a_meeting_without_words_costs_a_call_once_in_six_hours(status: str) -> None:
+    """Where a plan has 50 calls a day, meetings that have nothing to say must not take them all."""
+    vendor = FakeFireflies([meeting(1, status=status, sentences=[])])
+    done = await read(CASE, vendor)
+    for hours, words in ((2, [False]), (5, [False]), (6, [False, True]), (11, [False]), (12, [False, True])):
+        vendor.asked.clear()
+        done = await read(CASE, vendor, done.checkpoint, now=NOW + hours * HOUR)
+        assert [asked["words"] for asked in vendor.variables] == words, hours
+        assert sum(page.filtered for page in done.pages) + len(done.set_aside) == 1
+
+
+async def test_only_what_is_listed_again_is_remembered() -> None:
+    """A first reading of many wordless meetings leaves a small checkpoint."""
+    old = [meeting(number, at=NOW - 8 * DAY, sentences=[]) for number in range(1, 40)]
+    done = await read(CASE, FakeFireflies([*old, meeting(50, sentences=[])]))
+    assert len(done.set_aside) == 40
+    assert list(done.checkpoint["wordless"]) == [id_of(50)]
 
 
 async def test_what_moves_between_two_calls_is_asked_for_by_its_id() -> None:

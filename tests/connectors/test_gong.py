@@ -20,7 +20,7 @@ from syncd import http_client
 from syncd.connector import CredentialsRefused, Link, Organisation, Person, RateLimited, Window
 from syncd.promises import Read, read
 from tests.connectors.vendors import SECRET
-from tests.connectors.vendors.gong import CASE, HOST, NOW, FakeGong, began, call, gong, ids, party, said
+from tests.connectors.vendors.gong import CASE, HOST, KEY, NOW, FakeGong, began, call, gong, ids, party, said
 
 DAY = timedelta(days=1)
 ONE = "7400000000000000029"
@@ -100,6 +100,7 @@ async def test_speakers_that_nobody_knows_are_told_apart() -> None:
     [
         (["a@globex.test", "B@GLOBEX.test"], Organisation(domain="globex.test")),
         (["a@globex.test", "b@initech.test"], None),
+        (["a@globex.test", "b@gmail.com"], Organisation(domain="globex.test")),
         ([None, "by phone"], None),
         ([], None),
     ],
@@ -153,7 +154,33 @@ async def test_a_first_reading_goes_by_spans_from_the_beginning() -> None:
     assert [page.checkpoint["until"] for page in done.pages if not page.records] == [
         end.isoformat() for _, end in spans
     ]
-    assert gong(span="90d").span == Gong(access_key="a", access_key_secret=SECRET).span
+
+
+async def test_a_first_reading_of_an_empty_company_takes_seconds() -> None:
+    """More than ten years are a dozen calls."""
+    vendor = FakeGong([])
+    await read(replace(CASE, connector=Gong(access_key=KEY, access_key_secret=SECRET)), vendor)
+    assert len(vendor.asked) == 12
+
+
+async def test_a_span_that_is_too_long_is_asked_for_in_shorter_ones() -> None:
+    """Should Gong take 90 days at most, nothing but one call is lost by having asked for more."""
+    vendor = FakeGong([call(-300), call(29)], longest=90 * DAY)
+    done = await read(CASE, vendor, {"until": (NOW - 400 * DAY).isoformat()})
+    assert (done.error, done.ids) == (None, ids(-300, 29))
+    spans = [_span(body) for kind, body in vendor.bodies if kind == "extensive"]
+    assert [end - start > 90 * DAY for start, end in spans] == [True, *[False] * 5]
+
+
+async def test_a_refusal_of_a_short_span_is_an_error() -> None:
+    """What is wrong with it is something else, and asking again would not help."""
+    refusal = httpx.Response(400, json={"requestId": "r", "errors": ["no"]})
+    for since, asked in ((90, 1), (200, 2)):
+        vendor = FakeGong([])
+        start = {"until": (NOW - since * DAY + 14 * DAY - timedelta(minutes=5)).isoformat()}
+        done = await read(CASE, _after(0, vendor, refusal), start)
+        assert isinstance(done.error, httpx.HTTPStatusError)
+        assert len(done.calls) == asked
 
 
 async def test_the_next_reading_goes_back_behind_the_one_before() -> None:

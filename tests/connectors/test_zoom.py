@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from syncd.connector import CredentialsRefused, Link, Person, RateLimited, SourceError, Window
+from syncd.connector import CredentialsRefused, Link, Organisation, Person, RateLimited, SourceError, Window
 from syncd.promises import Read, read
 from syncd.signals import compose
 from tests.connectors.vendors import SECRET
@@ -329,9 +329,10 @@ async def test_participants_are_asked_for_when_they_are_wanted() -> None:
     [record] = (await read(CASE, vendor, connector=zoom(participants=True))).records
     assert record.people == (
         Person("Sam", "sam@acme.test", "host"),
-        Person("Mia Ortiz", "mia@globex.test", "participant"),
+        Person("Mia Ortiz", "mia@globex.test", "customer"),
         Person("Lee", None, "participant"),
     )
+    assert record.organisation == Organisation(domain="globex.test")
     vendor = FakeZoom([fresh()], participants=PARTICIPANTS)
     await read(CASE, vendor)
     assert vendor.paths("/past_meetings/") == []
@@ -353,11 +354,41 @@ async def test_a_uuid_is_encoded_as_zoom_wants_it(uuid: str, path: str) -> None:
     assert set(vendor.paths("/past_meetings/")) >= {f"/v2/past_meetings/{path}/participants?page_size=300"}
 
 
-async def test_participants_that_are_gone_cost_no_record() -> None:
-    """A meeting whose participants Zoom has forgotten comes without them."""
-    answer = refused(404, 3001, "Meeting does not exist")
+@pytest.mark.parametrize(
+    "answer", [refused(404, 3001, "Meeting does not exist"), refused(400, 12702, "Can not access a meeting a year ago")]
+)
+async def test_participants_that_are_gone_cost_no_record(answer: httpx.Response) -> None:
+    """A meeting whose participants Zoom has forgotten, or tells no more, comes without them."""
     done = await read(CASE, instead(FakeZoom([fresh()]), "/past_meetings/", answer), connector=zoom(participants=True))
     assert done.ids == {uuid_of(1)}
+
+
+FORBIDDEN = httpx.Response(403, json={"status": False, "errorCode": 300, "errorMessage": "Forbidden"})
+
+
+@pytest.mark.parametrize("others", [0, 2])
+async def test_a_file_that_may_not_be_downloaded_stops_no_other(others: int) -> None:
+    """One recording that its host has locked away is set aside, and the connector goes on."""
+    meetings = [fresh(number) for number in range(1, 2 + others)]
+    done = await read(CASE, FakeZoom(meetings, files={"1": FORBIDDEN}))
+    assert (done.error, done.ids) == (None, {uuid_of(number) for number in range(2, 2 + others)})
+    assert [item.place for item in done.set_aside] == [f"Zoom meeting {uuid_of(1)}"]
+
+
+async def test_files_of_which_none_may_be_downloaded_stop_the_reading() -> None:
+    """Then it is the app that lacks something, and no recording is passed over for it."""
+    done = await read(CASE, FakeZoom([fresh(1), fresh(2)], files={"1": FORBIDDEN, "2": FORBIDDEN}))
+    assert isinstance(done.error, CredentialsRefused)
+    assert (done.ids, done.set_aside) == (set(), [])
+
+
+async def test_files_that_stay_locked_stop_no_later_reading() -> None:
+    """Where another one was handed out before, it is not the app."""
+    vendor = FakeZoom([fresh(1), fresh(2), fresh(3)], files={"1": FORBIDDEN, "2": FORBIDDEN})
+    first = await read(CASE, vendor)
+    known = {record.id: record.version for record in first.records}
+    again = await read(CASE, vendor, first.checkpoint, known=known)
+    assert (again.error, len(again.set_aside)) == (None, 2)
 
 
 REFUSALS = {

@@ -48,6 +48,25 @@ def test_another_address_takes_its_place_entirely() -> None:
 
 
 @pytest.mark.parametrize(
+    ("base", "path", "asked"),
+    [
+        ("http://127.0.0.1:9/v2", "/v2/calls", "http://127.0.0.1:9/v2/calls"),
+        ("http://127.0.0.1:9/proxy/v2/", "/v2/calls?page=2", "http://127.0.0.1:9/proxy/v2/calls?page=2"),
+        ("http://127.0.0.1:9/api/v2", "/api/v2/calls", "http://127.0.0.1:9/api/v2/calls"),
+        ("http://127.0.0.1:9/graphql", "/graphql", "http://127.0.0.1:9/graphql"),
+        ("http://127.0.0.1:9/graphql", "/graphql?x=1", "http://127.0.0.1:9/graphql?x=1"),
+        ("http://127.0.0.1:9/v2", "/v20/calls", "http://127.0.0.1:9/v2/v20/calls"),
+        ("http://127.0.0.1:9/av2", "/v2/calls", "http://127.0.0.1:9/av2/v2/calls"),
+        ("http://127.0.0.1:9/v2", "https://api.acme.test/v2/calls", "http://127.0.0.1:9/v2/calls"),
+        ("http://127.0.0.1:9/v2", "/calls/v2", "http://127.0.0.1:9/v2/calls/v2"),
+    ],
+)
+def test_what_the_address_ends_with_is_not_repeated(base: str, path: str, asked: str) -> None:
+    """Whether the operator writes the version of the API into base_url or not, it is asked at one address."""
+    assert Acme(base_url=base).url(path) == asked
+
+
+@pytest.mark.parametrize(
     ("link", "asked"),
     [
         ("https://api.acme.test/v1/calls?page=2", "https://proxy.example/acme/v1/calls?page=2"),

@@ -85,12 +85,19 @@ def said(speaker: str | None, start: int, *sentences: str) -> dict[str, Any]:
 
 
 class FakeGong(Vendor):
-    """A company with these calls. A call whose transcript is None has none yet."""
+    """A company with these calls. A call whose transcript is None has none yet. No span may be over `longest`."""
 
-    def __init__(self, calls: Sequence[dict[str, Any]], *, page: int = 3, circles: bool = False) -> None:
+    def __init__(
+        self,
+        calls: Sequence[dict[str, Any]],
+        *,
+        page: int = 3,
+        circles: bool = False,
+        longest: timedelta = timedelta.max,
+    ) -> None:
         super().__init__()
         self.calls = list(calls)
-        self.page, self.circles = page, circles
+        self.page, self.circles, self.longest = page, circles, longest
 
     @property
     def bodies(self) -> list[tuple[str, dict[str, Any]]]:
@@ -113,6 +120,8 @@ class FakeGong(Vendor):
         if chosen.get("callIds") == []:
             return _refused(400, "callIds must not be empty")
         assert len(chosen.get("callIds", ())) <= 100
+        if "fromDateTime" in chosen and _time(chosen["toDateTime"]) - _time(chosen["fromDateTime"]) > self.longest:
+            return _refused(400, "the span of time is too long")
         found = [each for each in self.calls if self._matches(each["metaData"], chosen)]
         if not is_list:
             found = [each for each in found if each["transcript"] is not None]
@@ -130,8 +139,8 @@ class FakeGong(Vendor):
             started = datetime.fromisoformat(meta["started"])
         except (KeyError, ValueError):
             return True
-        start = datetime.fromisoformat(chosen.get("fromDateTime", "1970-01-01T00:00:00Z"))
-        end = datetime.fromisoformat(chosen.get("toDateTime", "2970-01-01T00:00:00Z"))
+        start = _time(chosen.get("fromDateTime", "1970-01-01T00:00:00Z"))
+        end = _time(chosen.get("toDateTime", "2970-01-01T00:00:00Z"))
         return start <= started < end
 
     def _paged(
@@ -164,13 +173,17 @@ class FakeGong(Vendor):
         return httpx.Response(200, json={"requestId": "r-1", "records": records, **given})
 
 
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
 def _refused(status: int, why: str) -> httpx.Response:
     return httpx.Response(status, json={"requestId": "r-0", "errors": [why]})
 
 
 def gong(**more: Any) -> Gong:
     """The connector of that company."""
-    given = {"access_key": KEY, "access_key_secret": SECRET, "base_url": f"https://{HOST}", "span": "365d"}
+    given = {"access_key": KEY, "access_key_secret": SECRET, "base_url": f"https://{HOST}"}
     return Gong(**(given | more))
 
 
