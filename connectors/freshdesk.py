@@ -40,7 +40,7 @@ from syncd.connector import (
 )
 from syncd.kit.conversation import Message, conversation
 from syncd.kit.markup import own_words, plain
-from syncd.kit.paging import each, moment
+from syncd.kit.paging import batches, each, moment
 from syncd.kit.shapes import Instant, Items, Many, Shape, Tray, Words, present, read
 from syncd.kit.tickets import Tickets
 
@@ -59,6 +59,9 @@ SECOND = timedelta(seconds=1)
 OVERLAP = timedelta(minutes=5)
 LOOK_AGAIN = timedelta(hours=1)
 """How often the list is read a second time, for tickets that have become quiet."""
+
+AT_A_TIME = 25
+"""So many conversations are asked for before they are handed over: what is read is soon kept."""
 
 MOST_PAGES = 300
 
@@ -183,16 +186,17 @@ class Freshdesk(Tickets):
         begin = window.since or BEGINNING
         last = moment(checkpoint, "updated_until")
         quiet_before = window.now - self.quiet_for if self.quiet_for is not None else None
-        first_quiet = quiet_before if quiet_before and not last else begin  # a first reading sees to all that is quiet
-        quiet = moment(checkpoint, "quiet_until") or first_quiet
+        quiet = moment(checkpoint, "quiet_until") or quiet_before or begin  # a first reading sees to all that is quiet
         updated = last or begin
         async for listed, reached in self._walk(http, last - OVERLAP if last else begin):
-            updated = max(updated, reached)
-            yield await self._page(http, listed, window, _place(updated, quiet))
+            before, updated = updated, max(updated, min(reached, window.now))
+            async for page in self._pages(http, listed, window, _place(before, quiet), _place(updated, quiet)):
+                yield page
         if quiet_before and quiet_before - quiet >= LOOK_AGAIN:
             async for listed, reached in self._walk(http, quiet, quiet_before):
-                quiet = max(quiet, reached)
-                yield await self._page(http, listed, window, _place(updated, quiet))
+                before, quiet = quiet, max(quiet, reached)
+                async for page in self._pages(http, listed, window, _place(updated, before), _place(updated, quiet)):
+                    yield page
             yield Page(checkpoint=_place(updated, quiet_before))
 
     async def _walk(
@@ -234,25 +238,30 @@ class Freshdesk(Tickets):
             },
         )
 
-    async def _page(
-        self, http: httpx.AsyncClient, listed: Sequence[Any], window: Window, checkpoint: Checkpoint
-    ) -> Page:
-        """What goes out of a page of the list, each ticket with its conversation."""
+    async def _pages(
+        self, http: httpx.AsyncClient, listed: Sequence[Any], window: Window, before: Checkpoint, after: Checkpoint
+    ) -> AsyncGenerator[Page, None]:
+        """What goes out of a page of the list, each ticket with its conversation, some at a time."""
         tray = Tray("Freshdesk ticket")
         tickets = tray.read(listed, Ticket)
         ready = [ticket for ticket in tickets if self._is_ready(ticket, window)]
         known = await window.known({str(ticket.id): ticket.version for ticket in ready})
         fresh = {ticket.id: ticket for ticket in ready if str(ticket.id) not in known}
-        answers = [answer for answer in await each(fresh, lambda id_: self._thread(http, id_)) if answer]
-        threads = tray.read(answers, Thread)
-        spoken = [thread for thread in threads if _is_evidence(fresh[thread.id], thread)]
-        records = [tray.record(self._record, fresh[thread.id], thread) for thread in spoken]
-        return Page(
-            records=[record for record in records if record],
+        for some in batches(list(fresh), AT_A_TIME):
+            answers = [answer for answer in await each(some, lambda id_: self._thread(http, id_)) if answer]
+            threads = tray.read(answers, Thread)
+            spoken = [thread for thread in threads if _is_evidence(fresh[thread.id], thread)]
+            records = [tray.record(self._record, fresh[thread.id], thread) for thread in spoken]
+            yield Page(
+                records=[record for record in records if record],
+                filtered=len(some) - len(answers) + len(threads) - len(spoken),
+                checkpoint=before,
+            )
+        yield Page(
             set_aside=tray.aside,
-            filtered=len(tickets) - len(ready) + len(fresh) - len(answers) + len(threads) - len(spoken),
+            filtered=len(tickets) - len(ready),
             unchanged=len(ready) - len(fresh),
-            checkpoint=checkpoint,
+            checkpoint=after,
         )
 
     def _is_ready(self, ticket: Ticket, window: Window) -> bool:

@@ -51,6 +51,9 @@ LAG = timedelta(minutes=10)
 LOOK_AGAIN = timedelta(hours=1)
 """How often is searched a second time, for conversations that have become quiet."""
 
+AT_A_TIME = 25
+"""So many conversations are asked for before they are handed over: what is read is soon kept."""
+
 
 class Me(Shape):
     id_code: Any = Field(None, validation_alias=AliasPath("app", "id_code"))
@@ -197,8 +200,7 @@ class Intercom(Tickets):
         begin = window.since or BEGINNING
         last = moment(checkpoint, "updated_until")
         quiet_before = window.now - self.quiet_for if self.quiet_for is not None else None
-        first_quiet = quiet_before if quiet_before and not last else begin  # a first reading sees to all that is quiet
-        quiet = moment(checkpoint, "quiet_until") or first_quiet
+        quiet = moment(checkpoint, "quiet_until") or quiet_before or begin  # a first reading sees to all that is quiet
         inbox = await self._inbox(http)
         updated = last or begin
         async for found, reached in self._walk(http, last - LAG if last else begin, window.now):
@@ -274,7 +276,7 @@ class Intercom(Tickets):
         ready = [one for one in seen if self._is_ready(one, window)]
         known = await window.known({one.id: one.version for one in ready})
         fresh = [one for one in ready if one.id not in known]
-        for some in batches(fresh, 100):
+        for some in batches(fresh, AT_A_TIME):
             answers = [answer for answer in await each(some, lambda one: self._detail(http, one)) if answer]
             details = tray.read(answers, Detail)
             spoken = [(detail, messages) for detail in details if (messages := self._messages(detail))]

@@ -15,24 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import httpx
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from syncd.connector import (
-    Checkpoint,
-    Json,
-    Limit,
-    Link,
-    Organisation,
-    Page,
-    Person,
-    Record,
-    Window,
-)
+from syncd.connector import Checkpoint, Json, Limit, Link, Organisation, Page, Person, Record, Window
 from syncd.kit.conversation import Message, conversation
 from syncd.kit.markup import own_words, plain
 from syncd.kit.paging import Trail, batches, each, moment
@@ -52,6 +41,9 @@ BEGINNING = datetime.fromtimestamp(0, UTC)
 LOOK_AGAIN = timedelta(hours=1)
 """How often the export is read a second time, for tickets that have become quiet."""
 
+AT_A_TIME = 25
+"""So many conversations are asked for before they are handed over: what is read is soon kept."""
+
 
 class Export(Shape):
     """A page of the export. The people and organisations are those of its tickets."""
@@ -63,14 +55,16 @@ class Export(Shape):
     end_of_stream: bool
 
 
-class Ticket(Shape):
+class Changed(Shape):
+    generated_timestamp: Instant
+
+
+class Ticket(Changed):
     id: int
     status: str
-    generated_timestamp: Instant
     created_at: Instant
     updated_at: Instant
     subject: Words = ""
-    description: Words = ""
     priority: str | None = None
     type: str | None = None
     tags: Many[str] = ()
@@ -112,17 +106,23 @@ class Meta(Shape):
 
 
 class Comments(Shape):
-    comments: Many[Comment]
-    users: Many[User] = ()
+    """A page of the comments of a ticket, with their authors."""
+
+    comments: Items
+    users: Items = ()
     meta: Meta = Meta()
 
 
-@dataclass(frozen=True, slots=True)
-class Thread:
-    """What was said publicly on a ticket, and who said it."""
+class Thread(Shape):
+    """All the comments of a ticket, the private ones among them, and their authors."""
 
-    comments: Sequence[Comment]
-    authors: Mapping[int, User]
+    id: int
+    comments: Many[Comment]
+    users: Items
+
+    @property
+    def public(self) -> Sequence[Comment]:
+        return [comment for comment in self.comments if comment.public]
 
 
 def _subdomain(text: str) -> str:
@@ -171,13 +171,20 @@ class Zendesk(Tickets):
 
     def advice(self, answer: httpx.Response) -> str | None:
         match answer.status_code:
+            case 401 if self.oauth_token:
+                return (
+                    "Zendesk does not know this OAuth token. They expire: make a new one, or take an API token instead"
+                )
             case 401:
                 return (
                     "Zendesk does not know this token. Is token access switched on under Admin Center > Apps and "
                     "integrations > Zendesk API, and is email that of the token's owner"
                 )
             case 403:
-                return "Zendesk gives its incremental export to admins only: the token has to be an admin's"
+                return (
+                    "Zendesk gives its incremental export to admins only: the token has to be an admin's, and an OAuth "
+                    "token needs the scope read"
+                )
             case 404:
                 return f"Is there an account {self.subdomain}.zendesk.com"
         return None
@@ -190,9 +197,9 @@ class Zendesk(Tickets):
         self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
     ) -> AsyncGenerator[Page, None]:
         cursor = checkpoint.get("cursor")
-        looked_until = moment(checkpoint, "quiet_until")
-        quiet_before = window.now - (self.quiet_for or timedelta(0))
-        quiet_until = looked_until or quiet_before  # a first reading sees to all that is quiet by now
+        quiet_before = window.now - self.quiet_for if self.quiet_for is not None else None
+        # a first reading sees to all that is quiet by now
+        quiet_until = moment(checkpoint, "quiet_until") or quiet_before or window.since or BEGINNING
         trail = Trail()
         while True:
             export = await self._export(http, window, window.since, cursor)
@@ -203,8 +210,8 @@ class Zendesk(Tickets):
                 yield page
             if export.end_of_stream or trail.follow(export.after_cursor) is None:
                 break
-        if looked_until and self.quiet_for and quiet_before - looked_until >= LOOK_AGAIN:
-            async for page in self._quiet(http, window, cursor, looked_until, quiet_before):
+        if quiet_before and quiet_before - quiet_until >= LOOK_AGAIN:
+            async for page in self._quiet(http, window, cursor, quiet_until, quiet_before):
                 yield page
 
     async def _quiet(
@@ -216,9 +223,11 @@ class Zendesk(Tickets):
         while since < until:
             export = await self._export(http, window, since, cursor)
             cursor = None if export.end_of_stream else trail.follow(export.after_cursor)
-            latest = max((at for at in map(_changed, export.tickets) if at), default=since)
+            times = [(ticket, at) for ticket in export.tickets if (at := _changed(ticket))]
+            latest = max((at for _, at in times), default=since)
             reached = latest if cursor and latest < until else until
-            async for page in self._pages(http, export, window, _place(live, since), _place(live, reached)):
+            due = export.model_copy(update={"tickets": [ticket for ticket, at in times if at <= until]})
+            async for page in self._pages(http, due, window, _place(live, since), _place(live, reached)):
                 yield page
             since = reached
 
@@ -238,54 +247,56 @@ class Zendesk(Tickets):
         tickets = tray.read(export.tickets, Ticket)
         people = {user.id: user for user in readable(export.users, User)}
         companies = {company.id: company for company in readable(export.organizations, Company)}
-        ready = [ticket for ticket in tickets if self._is_ready(ticket, window.now)]
+        ready = [ticket for ticket in tickets if self._is_ready(ticket, window)]
         known = await window.known({str(ticket.id): _version(ticket) for ticket in ready})
-        fresh = [ticket for ticket in ready if str(ticket.id) not in known]
-        told = 0
-        for some in batches(fresh, 100):
-            threads = await each(some, lambda ticket: self._thread(http, ticket))
-            spoken = [(ticket, thread) for ticket, thread in zip(some, threads, strict=True) if thread]
-            records = [tray.record(self._record, ticket, thread, people, companies) for ticket, thread in spoken]
-            told += len(spoken)
-            yield Page(records=[record for record in records if record], checkpoint=before)
+        fresh = {ticket.id: ticket for ticket in ready if str(ticket.id) not in known}
+        for some in batches(list(fresh), AT_A_TIME):
+            answers = [answer for answer in await each(some, lambda id_: self._thread(http, id_)) if answer]
+            threads = tray.read(answers, Thread)
+            spoken = [thread for thread in threads if thread.public]
+            records = [tray.record(self._record, fresh[thread.id], thread, people, companies) for thread in spoken]
+            yield Page(
+                records=[record for record in records if record],
+                filtered=len(some) - len(answers) + len(threads) - len(spoken),
+                checkpoint=before,
+            )
         yield Page(
             set_aside=tray.aside,
-            filtered=len(tickets) - len(ready) + len(fresh) - told,
+            filtered=len(tickets) - len(ready),
             unchanged=len(ready) - len(fresh),
             checkpoint=after,
         )
 
-    def _is_ready(self, ticket: Ticket, now: datetime) -> bool:
-        if ticket.status == "deleted" or set(ticket.tags) & UNWANTED:
+    def _is_ready(self, ticket: Ticket, window: Window) -> bool:
+        if ticket.status == "deleted" or set(ticket.tags) & UNWANTED or not window.holds(ticket.created_at):
             return False
-        return self.goes_out(is_done=ticket.status in SETTLED, touched=ticket.updated_at, now=now)
+        return self.goes_out(is_done=ticket.status in SETTLED, touched=ticket.updated_at, now=window.now)
 
-    async def _thread(self, http: httpx.AsyncClient, ticket: Ticket) -> Thread | None:
-        """The public comments of a ticket, oldest first; None when there are none, or when the ticket is gone."""
-        comments: list[Comment] = []
-        users: dict[int, User] = {}
+    async def _thread(self, http: httpx.AsyncClient, id_: int) -> dict[str, Any] | None:
+        """The comments of a ticket, oldest first, and their authors; None when it is gone."""
+        comments: list[Any] = []
+        users: list[Any] = []
         trail = Trail()
         params: dict[str, str | int] = {"include": "users", "page[size]": 100}
         while True:
             try:
-                answer = await http.get(self.url(f"/api/v2/tickets/{ticket.id}/comments.json"), params=params)
+                answer = await http.get(self.url(f"/api/v2/tickets/{id_}/comments.json"), params=params)
             except httpx.HTTPStatusError as error:
                 if error.response.status_code in (404, 410):
                     return None
                 raise
             some = read(answer, Comments)
             comments += some.comments
-            users |= {user.id: user for user in some.users}
+            users += some.users
             cursor = trail.follow(some.meta.after_cursor) if some.meta.has_more else None
             if cursor is None:
-                public = [comment for comment in comments if comment.public]
-                return Thread(public, users) if public else None
+                return {"id": id_, "comments": comments, "users": users}
             params["page[after]"] = cursor
 
     def _record(
         self, ticket: Ticket, thread: Thread, people: Mapping[int, User], companies: Mapping[int, Company]
     ) -> Record:
-        people = {**people, **thread.authors}
+        people = {**people, **{user.id: user for user in readable(thread.users, User)}}
         requester = people.get(ticket.requester_id or 0)
         messages = [
             Message(
@@ -294,7 +305,7 @@ class Zendesk(Tickets):
                 at=comment.created_at,
                 text=own_words(comment.text, is_reply=number > 0),
             )
-            for number, comment in enumerate(thread.comments)
+            for number, comment in enumerate(thread.public)
         ]
         return Record(
             id=str(ticket.id),
@@ -324,8 +335,8 @@ def _place(cursor: Json, quiet_until: datetime) -> Checkpoint:
 
 def _changed(ticket: object) -> datetime | None:
     """When an item of the export changed, if it says so."""
-    at = ticket.get("generated_timestamp") if isinstance(ticket, dict) else None
-    return datetime.fromtimestamp(at, UTC) if isinstance(at, int) else None
+    known = readable([ticket], Changed)
+    return known[0].generated_timestamp if known else None
 
 
 def _version(ticket: Ticket) -> str:

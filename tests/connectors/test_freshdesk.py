@@ -304,10 +304,20 @@ async def test_the_300th_page() -> None:
     whole = await read(CASE, FakeFreshdesk(spread), connector=freshdesk(OneAPage))
     assert (whole.error, skipped(whole)) == (None, 310)
     at_once = [ticket(number, changed=NOW - WEEK, status=2) for number in range(301)]
-    given = await read(CASE, FakeFreshdesk(at_once), connector=freshdesk(OneAPage))
+    given = await read(CASE, FakeFreshdesk(at_once), connector=freshdesk(OneAPage, quiet_for=None))
     assert isinstance(given.error, CursorStuck)
     assert "300 pages" in str(given.error)
     assert "2026-10-26T09:00:00" in str(given.error)
+
+
+async def test_large_pages_are_handed_over_in_parts() -> None:
+    """A call for each ticket takes its time: what is read is soon kept, and nothing is lost in between."""
+    vendor = FakeFreshdesk([ticket(number, changed=NOW - WEEK) for number in range(1, 61)])
+    whole = await read(CASE, vendor, connector=freshdesk(Freshdesk))
+    assert [len(page.records) for page in whole.pages] == [25, 25, 10, 0]
+    begun = await read(CASE, vendor, connector=freshdesk(Freshdesk), pages=1)
+    rest = await read(CASE, vendor, begun.checkpoint, connector=freshdesk(Freshdesk))
+    assert begun.ids | rest.ids == whole.ids == {str(number) for number in range(1, 61)}
 
 
 async def test_a_change_within_the_last_minutes() -> None:
@@ -316,6 +326,13 @@ async def test_a_change_within_the_last_minutes() -> None:
     first = await reading(seen)
     late = await reading(ticket(1, changed=NOW - timedelta(minutes=6)), seen, checkpoint=first.checkpoint)
     assert late.ids >= {"1"}
+
+
+async def test_a_change_in_the_future() -> None:
+    """One ticket with an impossible time does not lead the reading past all that comes later."""
+    first = await reading(ticket(1, changed=NOW + timedelta(days=3000)))
+    later = await read(CASE, FakeFreshdesk([ticket(2, changed=NOW + WEEK)]), first.checkpoint, now=NOW + WEEK)
+    assert (first.ids, later.ids) == ({"1"}, {"2"})
 
 
 @pytest.mark.parametrize("status", [2, 3, 6, 17])

@@ -290,16 +290,16 @@ async def test_a_conversation_that_is_deleted_meanwhile() -> None:
 
 @pytest.mark.parametrize("state", ["closed", "open"])
 async def test_large_pages_are_handed_over_in_parts(state: str) -> None:
-    """Progress is kept every hundred conversations, and none is lost where a reading breaks off between them."""
-    chats = [chat(1, changed=NOW, state=state) | {"id": str(number)} for number in range(1, 151)]
+    """Progress is kept every 25 conversations, and none is lost where a reading breaks off between them."""
+    chats = [chat(1, changed=NOW, state=state) | {"id": str(number)} for number in range(1, 61)]
     vendor = FakeIntercom(chats, page=150)
     first = await read(CASE, FakeIntercom([]))
     whole = await read(CASE, vendor, first.checkpoint, now=NOW + WEEK)
     sizes = [len(page.records) for page in whole.pages]
-    assert sizes[:3] == [100, 50, 0]
+    assert sizes[:4] == [25, 25, 10, 0]
     begun = await read(CASE, vendor, first.checkpoint, now=NOW + WEEK, pages=1)
     rest = await read(CASE, vendor, begun.checkpoint, now=NOW + WEEK + timedelta(hours=2))
-    assert begun.ids | rest.ids == whole.ids == {str(number) for number in range(1, 151)}
+    assert begun.ids | rest.ids == whole.ids == {str(number) for number in range(1, 61)}
 
 
 async def test_large_pages_of_what_became_quiet() -> None:
@@ -312,7 +312,7 @@ async def test_large_pages_of_what_became_quiet() -> None:
     before = await read(CASE, vendor, first.checkpoint, now=late)
     assert before.ids == {"200"}
     begun = await read(CASE, vendor, before.checkpoint, now=late + timedelta(hours=2), pages=3)
-    assert len(begun.ids) == 101
+    assert len(begun.ids) == 26
     rest = await read(CASE, vendor, begun.checkpoint, now=late + timedelta(hours=2))
     assert len(begun.ids | rest.ids) == 151
 

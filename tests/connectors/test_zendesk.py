@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from syncd.connector import Organisation, Person
 from syncd.promises import Read, read
-from tests.connectors.vendors import SECRET
+from tests.connectors.vendors import SECRET, iso
 from tests.connectors.vendors.zendesk import CASE, NOW, FakeZendesk, comment, ticket, zendesk
 
 DAY = timedelta(days=1)
@@ -117,9 +117,26 @@ class TestGoingOut:
         touched = FakeZendesk([ticket(1, status="open", changed=NOW + 5 * DAY)])
         assert (await read(CASE, touched, first.checkpoint, now=NOW + 7 * DAY)).ids == set()
 
+    async def test_the_second_look_is_for_what_became_quiet_alone(self) -> None:
+        """What changed later has been seen to, and is not asked for again every hour because it gave no record."""
+        vendor = FakeZendesk(
+            [ticket(1, status="open", changed=NOW - DAY), ticket(2, changed=NOW)],
+            threads={2: [comment(1, "internal", public=False)]},
+        )
+        first = await read(CASE, vendor)
+        late = await read(CASE, vendor, first.checkpoint, now=NOW + 6.5 * DAY)
+        assert late.ids == {"1"}
+        assert not any("/tickets/2/" in request.url.path for _, request in late.calls)
+
     async def test_it_never_goes_out_unsolved_if_so_wished(self) -> None:
         """`quiet_for: null` means solved tickets only."""
         assert (await one({"status": "open", "changed": NOW - 300 * DAY}, quiet_for=None)).ids == set()
+
+    async def test_open_tickets_come_when_they_are_wanted_after_all(self) -> None:
+        """Whoever takes `quiet_for: null` back gets the open tickets of the time before as well."""
+        vendor = FakeZendesk([ticket(1, status="open", changed=NOW - 300 * DAY)])
+        first = await read(CASE, vendor, connector=zendesk(quiet_for=None))
+        assert (await read(CASE, vendor, first.checkpoint, now=NOW + DAY)).ids == {"1"}
 
 
 class TestReading:
@@ -172,6 +189,35 @@ class TestReading:
         given = await read(CASE, gone)
         assert (given.ids, given.error) == ({"2"}, None)
 
+    async def test_a_comment_that_cannot_be_read(self) -> None:
+        """Its ticket is set aside with its id, and the others come: what is not surely public is not imported."""
+        threads = {1: [comment(1, "Hello.") | {"created_at": None}], 2: [comment(1, "secret") | {"public": None}]}
+        given = await read(CASE, FakeZendesk([ticket(1), ticket(2), ticket(3)], threads=threads))
+        assert (given.error, given.ids) == (None, {"3"})
+        assert [item.place for item in given.set_aside] == ["Zendesk ticket 1", "Zendesk ticket 2"]
+
+    async def test_a_ticket_outside_the_window_costs_no_call(self) -> None:
+        """Of tickets that are too old for `since`, the comments are not asked for."""
+        old = ticket(1, created_at=iso(NOW - 300 * DAY))
+        given = await read(CASE, FakeZendesk([old, ticket(2)]), since=NOW - 100 * DAY)
+        assert given.ids == {"2"}
+        assert not any("/tickets/1/" in request.url.path for _, request in given.calls)
+
+    async def test_a_time_that_cannot_be(self) -> None:
+        """One ticket with an impossible time of change does not end the second look at the export."""
+        vendor = FakeZendesk([ticket(1, status="open", changed=NOW - DAY), ticket(2, generated_timestamp=10**17)])
+        first = await read(CASE, vendor)
+        late = await read(CASE, vendor, first.checkpoint, now=NOW + 7 * DAY)
+        assert (late.error, late.ids) == (None, {"1"})
+
+    async def test_large_pages_are_handed_over_in_parts(self) -> None:
+        """What is read is soon kept, and nothing is lost where a reading breaks off in between."""
+        vendor = FakeZendesk([ticket(number, changed=NOW - DAY) for number in range(1, 61)], page=1000)
+        whole = await read(CASE, vendor)
+        assert [len(page.records) for page in whole.pages] == [25, 25, 10, 0]
+        begun = await read(CASE, vendor, pages=1)
+        assert begun.ids | (await read(CASE, vendor, begun.checkpoint)).ids == whole.ids
+
     async def test_the_export_is_asked_ten_times_a_minute_at_most(self) -> None:
         """Zendesk allows ten calls a minute on its incremental exports."""
         vendor = FakeZendesk([ticket(number) for number in range(1, 25)], page=1)
@@ -221,3 +267,10 @@ class TestSettings:
         """The operator learns what to change in Zendesk, not only a number."""
         given = await read(CASE, lambda _: httpx.Response(status, text="<html>no</html>"))
         assert words in str(given.error)
+
+    async def test_an_oauth_token_that_expired_is_explained(self) -> None:
+        """Such tokens end by themselves: nothing is said of e-mail addresses and switches that have no part in it."""
+        connector = zendesk(email=None, api_token=None, oauth_token=SECRET)
+        given = await read(CASE, lambda _: httpx.Response(401), connector=connector)
+        assert "expire" in str(given.error)
+        assert "email" not in str(given.error)
