@@ -39,8 +39,9 @@ from syncd.connector import (
     instant,
 )
 from syncd.kit.conversation import Message, conversation
+from syncd.kit.details import in_detail
 from syncd.kit.markup import own_words, plain
-from syncd.kit.paging import batches, each, moment
+from syncd.kit.paging import moment
 from syncd.kit.shapes import Instant, Items, Many, Shape, Tray, Words, present, read
 from syncd.kit.tickets import Tickets
 
@@ -59,9 +60,6 @@ SECOND = timedelta(seconds=1)
 OVERLAP = timedelta(minutes=5)
 LOOK_AGAIN = timedelta(hours=1)
 """How often the list is read a second time, for tickets that have become quiet."""
-
-AT_A_TIME = 25
-"""So many conversations are asked for before they are handed over: what is read is soon kept."""
 
 MOST_PAGES = 300
 
@@ -245,24 +243,20 @@ class Freshdesk(Tickets):
         tray = Tray("Freshdesk ticket")
         tickets = tray.read(listed, Ticket)
         ready = [ticket for ticket in tickets if self._is_ready(ticket, window)]
-        known = await window.known({str(ticket.id): ticket.version for ticket in ready})
-        fresh = {ticket.id: ticket for ticket in ready if str(ticket.id) not in known}
-        for some in batches(list(fresh), AT_A_TIME):
-            answers = [answer for answer in await each(some, lambda id_: self._thread(http, id_)) if answer]
-            threads = tray.read(answers, Thread)
-            spoken = [thread for thread in threads if _is_evidence(fresh[thread.id], thread)]
-            records = [tray.record(self._record, fresh[thread.id], thread) for thread in spoken]
-            yield Page(
-                records=[record for record in records if record],
-                filtered=len(some) - len(answers) + len(threads) - len(spoken),
-                checkpoint=before,
-            )
-        yield Page(
-            set_aside=tray.aside,
+        pages = in_detail(
+            window,
+            tray,
+            ready,
+            lambda ticket: self._thread(http, ticket.id),
+            Thread,
+            lambda thread, ticket: self._record(ticket, thread),
+            is_evidence=lambda thread, ticket: _is_evidence(ticket, thread),
+            before=before,
+            after=after,
             filtered=len(tickets) - len(ready),
-            unchanged=len(ready) - len(fresh),
-            checkpoint=after,
         )
+        async for page in pages:
+            yield page
 
     def _is_ready(self, ticket: Ticket, window: Window) -> bool:
         if ticket.spam or ticket.deleted or not window.holds(ticket.created_at):

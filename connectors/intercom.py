@@ -25,8 +25,9 @@ from pydantic import AliasPath, Field, RootModel, SecretStr
 
 from syncd.connector import Checkpoint, CredentialsRefused, Limit, Link, Organisation, Page, Person, Record, Window
 from syncd.kit.conversation import Message, conversation
+from syncd.kit.details import in_detail
 from syncd.kit.markup import own_words, plain
-from syncd.kit.paging import Trail, batches, each, moment
+from syncd.kit.paging import Trail, moment
 from syncd.kit.shapes import Instant, Items, Many, Shape, Tray, Words, present, read, readable
 from syncd.kit.tickets import Tickets
 from syncd.kit.tokens import Bearer
@@ -50,9 +51,6 @@ LAG = timedelta(minutes=10)
 
 LOOK_AGAIN = timedelta(hours=1)
 """How often is searched a second time, for conversations that have become quiet."""
-
-AT_A_TIME = 25
-"""So many conversations are asked for before they are handed over: what is read is soon kept."""
 
 
 class Me(Shape):
@@ -274,24 +272,20 @@ class Intercom(Tickets):
         tray = Tray("Intercom conversation")
         seen = tray.read(found, Conversation)
         ready = [one for one in seen if self._is_ready(one, window)]
-        known = await window.known({one.id: one.version for one in ready})
-        fresh = [one for one in ready if one.id not in known]
-        for some in batches(fresh, AT_A_TIME):
-            answers = [answer for answer in await each(some, lambda one: self._detail(http, one)) if answer]
-            details = tray.read(answers, Detail)
-            spoken = [(detail, messages) for detail in details if (messages := self._messages(detail))]
-            records = [tray.record(self._record, detail, messages, inbox) for detail, messages in spoken]
-            yield Page(
-                records=[record for record in records if record],
-                filtered=len(some) - len(answers) + len(details) - len(spoken),
-                checkpoint=before,
-            )
-        yield Page(
-            set_aside=tray.aside,
+        pages = in_detail(
+            window,
+            tray,
+            ready,
+            lambda one: self._detail(http, one),
+            Detail,
+            lambda detail, _: self._record(detail, self._messages(detail), inbox),
+            is_evidence=lambda detail, _: bool(self._messages(detail)),
+            before=before,
+            after=after,
             filtered=len(seen) - len(ready),
-            unchanged=len(ready) - len(fresh),
-            checkpoint=after,
         )
+        async for page in pages:
+            yield page
 
     def _is_ready(self, one: Conversation, window: Window) -> bool:
         if one.is_unanswered or not window.holds(one.created_at):

@@ -11,8 +11,7 @@ The search shows a change seconds or minutes after it was made, and now and then
 before the last change seen, and once a day one begins half a day before the last such reading. A search of its own
 finds the open issues on which nothing happened for `quiet_for`.
 
-Text comes as rendered HTML; where that is missing, the document itself (ADF) is read. The libraries for it make such
-documents, or write Markdown and stop at nodes they do not know; what is needed here is a dozen lines.
+Text comes as rendered HTML; where that is missing, the document itself (ADF) is read.
 
 No rate limits are documented in numbers for API tokens; a 429 says when to come again. UNCONFIRMED: from which number
 of comments on the search leaves some out (the total is compared), and whether it ever leaves out the whole field (then
@@ -22,9 +21,9 @@ the comments are asked for). Jira Server and Data Center have another search, an
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import accumulate
 from typing import Annotated, Any, ClassVar
@@ -32,7 +31,7 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import httpx
-from pydantic import AliasPath, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import AliasPath, BeforeValidator, Field, SecretStr, StringConstraints, field_validator
 
 from syncd.connector import (
     Checkpoint,
@@ -47,6 +46,7 @@ from syncd.connector import (
     Window,
     instant,
 )
+from syncd.kit.adf import written
 from syncd.kit.conversation import Message, conversation
 from syncd.kit.markup import own_words, plain
 from syncd.kit.paging import Trail, each, moment
@@ -103,74 +103,57 @@ class Comment(CamelShape):
 
 
 class Thread(CamelShape):
-    """The comments of an issue, or the first of them."""
+    """The comments of an issue, or some of them."""
 
-    comments: Many[Comment] = ()
+    comments: Items = ()
     total: int | None = None
 
-    @property
-    def is_whole(self) -> bool:
-        return self.total is None or self.total <= len(self.comments)
 
-
-class Status(Shape):
-    name: str | None = None
-    category: str | None = Field(None, validation_alias=AliasPath("statusCategory", "key"))
-
-    @property
-    def is_done(self) -> bool:
-        return self.category == "done"
-
-
-def _name(value: object) -> object:
-    return value.get("name") if isinstance(value, dict) else None
-
-
-Name = Annotated[str | None, BeforeValidator(_name)]
-"""The name of a priority, an issue type, a project."""
-
-
-class Fields(CamelShape, extra="allow"):
-    """The fields of an issue; those of the operator's own are `model_extra`."""
-
-    summary: Words = ""
-    description: Any = None
-    comment: Thread | None = None
-    reporter: User | None = None
-    created: Instant
-    updated: Instant
-    status: Status
-    priority: Name = None
-    labels: Many[str] = ()
-    issuetype: Name = None
-    project: Name = None
-
-
-class RenderedComment(Shape):
-    id: str
-    body: str | None = None
+def _at(*path: str) -> AliasPath:
+    return AliasPath("fields", *path)
 
 
 class Rendered(Shape):
-    """Fields as HTML. The times in them are written for people («2 hours ago»), and are not read."""
+    """A comment as HTML. The times beside it are written for people («2 hours ago»), and are not read."""
 
-    description: str | None = None
-    comments: Many[RenderedComment] = Field((), validation_alias=AliasPath("comment", "comments"))
+    id: str
+    body: str | None = None
 
 
 class Issue(CamelShape):
     id: Annotated[str, Field(pattern=r"^\d+$")]
     key: str
-    fields: Fields
-    rendered_fields: Annotated[Rendered, BeforeValidator(lambda given: given or {})] = Rendered()
+    fields: dict[str, Any]
+    summary: Words = Field("", validation_alias=_at("summary"))
+    description: Any = Field(None, validation_alias=_at("description"))
+    html: Words = Field("", validation_alias=AliasPath("renderedFields", "description"))
+    thread: Thread | None = Field(None, validation_alias=_at("comment"))
+    rendered: Many[Rendered] = Field((), validation_alias=AliasPath("renderedFields", "comment", "comments"))
+    reporter: User | None = Field(None, validation_alias=_at("reporter"))
+    created: Instant = Field(validation_alias=_at("created"))
+    updated: Instant = Field(validation_alias=_at("updated"))
+    status: str = Field(validation_alias=_at("status", "name"))
+    status_category: str | None = Field(None, validation_alias=_at("status", "statusCategory", "key"))
+    priority: str | None = Field(None, validation_alias=_at("priority", "name"))
+    labels: Many[str] = Field((), validation_alias=_at("labels"))
+    type: str | None = Field(None, validation_alias=_at("issuetype", "name"))
+    project: str | None = Field(None, validation_alias=_at("project", "name"))
 
     @property
-    def thread(self) -> Sequence[Comment] | None:
-        """The comments that came with the issue, as HTML where that came too; None unless they are all."""
-        if self.fields.comment is None or not self.fields.comment.is_whole:
-            return None
-        html = {comment.id: comment.body for comment in self.rendered_fields.comments}
-        return [one.model_copy(update={"rendered_body": html.get(one.id)}) for one in self.fields.comment.comments]
+    def version(self) -> str:
+        return self.updated.isoformat()
+
+    @property
+    def comments(self) -> Sequence[Any] | None:
+        """The comments that came with the issue; None unless they are all."""
+        return self.thread.comments if self.thread and (self.thread.total or 0) <= len(self.thread.comments) else None
+
+
+class Talk(Shape):
+    """All comments of an issue."""
+
+    id: str
+    comments: Many[Comment]
 
 
 class Customer(Shape):
@@ -178,28 +161,6 @@ class Customer(Shape):
 
     id: str | None = None
     name: str
-
-
-class Refusal(CamelShape):
-    error_messages: Many[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """How far the readings have come: the last change seen, when the last daily reading began, and until when all that
-    was quiet has been seen to."""
-
-    updated: datetime | None
-    reread: datetime | None
-    quiet: datetime | None
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint) -> Place:
-        return cls(moment(checkpoint, "updated"), moment(checkpoint, "reread"), moment(checkpoint, "quiet"))
-
-    def as_checkpoint(self) -> Checkpoint:
-        times = {"updated": self.updated, "reread": self.reread, "quiet": self.quiet}
-        return {name: at.isoformat() for name, at in times.items() if at}
 
 
 def _subdomain(value: object) -> object:
@@ -273,8 +234,7 @@ class Jira(Tickets):
     def advice(self, answer: httpx.Response) -> str | None:
         match answer.status_code:
             case 400:
-                words = f"Jira says: {said}. " if (said := _said(answer)) else ""
-                return f"{words}Try this connector's jql in Jira's own issue search"
+                return "Try this connector's jql in Jira's own issue search"
             case 401:
                 return (
                     "Jira does not know this e-mail address and API token. Is email that of the token's owner, and has "
@@ -302,29 +262,29 @@ class Jira(Tickets):
         self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
     ) -> AsyncGenerator[Page, None]:
         zone = _zone(await self._myself(http))
-        place = Place.of(checkpoint)
+        place = {name: at for name in ("updated", "reread", "quiet") if (at := moment(checkpoint, name))}
+        beginning = window.since or BEGINNING
+        start = place["updated"] - self.overlap if "updated" in place else beginning
+        is_daily = "reread" not in place or window.now - place["reread"] >= REREAD_EVERY
+        if is_daily and "reread" in place:
+            start = min(start, place["reread"] - REREAD_FROM)
         quiet_before = window.now - (self.quiet_for or timedelta(0))
         if self.quiet_for is not None and not checkpoint:
-            place = replace(place, quiet=quiet_before)  # a first reading sees to all that is quiet by now
-        beginning = window.since or BEGINNING
-        start = place.updated - self.overlap if place.updated else beginning
-        is_daily = place.reread is None or window.now - place.reread >= REREAD_EVERY
-        if is_daily and place.reread:
-            start = min(start, place.reread - REREAD_FROM)
+            place["quiet"] = quiet_before  # a first reading sees to all that is quiet by now
         async for page, latest in self._walk(http, f'updated >= "{_minute(start, zone)}"', window):
-            place = replace(place, updated=_later(place.updated, latest, window.now))
-            yield replace(page, checkpoint=place.as_checkpoint())
+            place |= _reached(place, "updated", latest, window.now)
+            yield replace(page, checkpoint=_kept(place))
         if is_daily:
-            place = replace(place, reread=window.now)
-        if self.quiet_for is not None and (place.quiet is None or quiet_before - place.quiet >= LOOK_AGAIN):
+            place["reread"] = window.now
+        if self.quiet_for is not None and ("quiet" not in place or quiet_before - place["quiet"] >= LOOK_AGAIN):
             # the next search begins with the very words that this one ends with, whatever the clocks do meanwhile
-            since, until = _minute(place.quiet or beginning, zone), _minute(quiet_before, zone)
+            since, until = _minute(place.get("quiet", beginning), zone), _minute(quiet_before, zone)
             quiet = f'statusCategory != Done AND updated >= "{since}" AND updated < "{until}"'
             async for page, latest in self._walk(http, quiet, window):
-                place = replace(place, quiet=_later(place.quiet, latest, quiet_before))
-                yield replace(page, checkpoint=place.as_checkpoint())
-            place = replace(place, quiet=quiet_before)
-        yield Page(checkpoint=place.as_checkpoint())
+                place |= _reached(place, "quiet", latest, quiet_before)
+                yield replace(page, checkpoint=_kept(place))
+            place["quiet"] = quiet_before
+        yield Page(checkpoint=_kept(place))
 
     async def _myself(self, http: httpx.AsyncClient) -> Myself:
         return read(await http.get(self.url(MYSELF)), Myself)
@@ -344,40 +304,42 @@ class Jira(Tickets):
         self, http: httpx.AsyncClient, restriction: str, window: Window
     ) -> AsyncGenerator[tuple[Page, datetime | None], None]:
         """What goes out of the issues under a restriction, a page at a time, each with its latest change."""
-        trail = Trail()
-        token: str | None = None
-        while True:
-            found = await self._search(http, restriction, token)
+        trail, found = Trail(), None
+        while found is None or trail.follow(found.next_page_token):
+            found = await self._search(http, restriction, found.next_page_token if found else None)
             tray = Tray("Jira issue")
             issues = tray.read(found.issues, Issue)
-            latest = max((issue.fields.updated for issue in issues), default=None)
+            latest = max((issue.updated for issue in issues), default=None)
             yield await self._page(http, tray, issues, window), latest
-            token = trail.follow(found.next_page_token)
-            if token is None:
-                return
 
     async def _page(self, http: httpx.AsyncClient, tray: Tray, issues: Sequence[Issue], window: Window) -> Page:
         ready = [
             issue
             for issue in issues
-            if self.goes_out(is_done=issue.fields.status.is_done, touched=issue.fields.updated, now=window.now)
+            if self.goes_out(is_done=issue.status_category == "done", touched=issue.updated, now=window.now)
         ]
-        known = await window.known({issue.id: _version(issue) for issue in ready if issue.thread is None})
+        known = await window.known({issue.id: issue.version for issue in ready if issue.comments is None})
         fresh = [issue for issue in ready if issue.id not in known]
-        threads = await each(fresh, lambda issue: self._thread(http, issue))
-        told = [(issue, thread) for issue, thread in zip(fresh, threads, strict=True) if thread is not None]
+        threads = await each(fresh, lambda issue: self._comments(http, issue))
+        given = [
+            {"id": issue.id, "comments": thread}
+            for issue, thread in zip(fresh, threads, strict=True)
+            if thread is not None
+        ]
+        talks = {talk.id: talk.comments for talk in tray.read(given, Talk)}
+        told = [tray.record(self._record, issue, talks[issue.id]) for issue in fresh if issue.id in talks]
         return Page(
-            records=[made for issue, thread in told if (made := tray.record(self._record, issue, thread))],
+            records=list(filter(None, told)),
             set_aside=tray.aside,
-            filtered=len(issues) - len(ready) + len(fresh) - len(told),
+            filtered=len(issues) - len(ready) + threads.count(None),
             unchanged=len(ready) - len(fresh),
         )
 
-    async def _thread(self, http: httpx.AsyncClient, issue: Issue) -> Sequence[Comment] | None:
+    async def _comments(self, http: httpx.AsyncClient, issue: Issue) -> Sequence[Any] | None:
         """All comments of an issue; None when it is gone."""
-        if issue.thread is not None:
-            return issue.thread
-        comments: list[Comment] = []
+        if issue.comments is not None:
+            return issue.comments
+        comments: list[Any] = []
         how = {"maxResults": 100, "orderBy": "created", "expand": "renderedBody"}
         while True:
             url = httpx.URL(self.url(f"/rest/api/3/issue/{issue.id}/comment"), params=how | {"startAt": len(comments)})
@@ -392,59 +354,52 @@ class Jira(Tickets):
             if not some.comments or some.total is None or len(comments) >= some.total:
                 return comments
 
-    def _record(self, issue: Issue, thread: Sequence[Comment]) -> Record:
-        fields = issue.fields
-        reporter = fields.reporter
-        messages = [
+    def _record(self, issue: Issue, comments: Sequence[Comment]) -> Record:
+        reporter = issue.reporter
+        html = {one.id: one.body for one in issue.rendered}
+        opening = Message(
+            author=reporter.display_name if reporter else None,
+            role="customer",
+            at=issue.created,
+            text=_text(issue.html, issue.description, is_reply=False),
+        )
+        answers = [
             Message(
-                author=reporter.display_name if reporter else None,
-                role="customer",
-                at=fields.created,
-                text=_text(issue.rendered_fields.description, fields.description, is_reply=False),
-            ),
-            *(
-                Message(
-                    author=comment.author.display_name if comment.author else None,
-                    role="customer" if _is_customer(comment.author, reporter) else "agent",
-                    at=comment.created,
-                    text=_text(comment.rendered_body, comment.body, is_reply=True),
-                )
-                for comment in sorted(thread, key=lambda comment: comment.created)
-                if comment.is_public
-            ),
+                author=comment.author.display_name if comment.author else None,
+                role="customer" if _is_customer(comment.author, reporter) else "agent",
+                at=comment.created,
+                text=_text(comment.rendered_body or html.get(comment.id), comment.body, is_reply=True),
+            )
+            for comment in sorted(comments, key=lambda comment: comment.created)
+            if comment.is_public
         ]
+        page = Link(f"{self.home()}/browse/{quote(issue.key)}", "Open Jira issue", "support_ticket", primary=True)
         return Record(
             id=issue.id,
             kind="support_ticket",
-            title=fields.summary or f"Jira issue {issue.key}",
-            text=conversation(fields.summary, messages) or fields.summary,  # the summary may be the whole request
-            occurred_at=fields.created,
-            links=(
-                Link(f"{self.home()}/browse/{quote(issue.key)}", "Open Jira issue", "support_ticket", primary=True),
-            ),
+            title=issue.summary or f"Jira issue {issue.key}",
+            text=conversation(issue.summary, [opening, *answers]) or issue.summary,  # which may be the whole request
+            occurred_at=issue.created,
+            links=(page,),
             people=(Person(reporter.display_name, reporter.email_address, "customer"),) if reporter else (),
-            organisation=self._organisation(fields),
+            organisation=self._organisation(issue),
             attributes=present(
                 key=issue.key,
-                status=fields.status.name,
-                priority=fields.priority,
-                labels=fields.labels,
-                issueType=fields.issuetype,
-                project=fields.project,
+                status=issue.status,
+                priority=issue.priority,
+                labels=issue.labels,
+                issueType=issue.type,
+                project=issue.project,
             ),
-            version=_version(issue),
+            version=issue.version,
         )
 
-    def _organisation(self, fields: Fields) -> Organisation | None:
+    def _organisation(self, issue: Issue) -> Organisation | None:
         """The first organisation in the operator's field, if there is one in it."""
-        value = (fields.model_extra or {}).get(self.organization_field or "")
+        value = issue.fields.get(self.organization_field or "")
         for customer in readable(value if isinstance(value, list) else [value], Customer):
             return Organisation(customer.name, None, f"jira-org:{customer.id}" if customer.id else None)
         return None
-
-
-def _version(issue: Issue) -> str:
-    return issue.fields.updated.isoformat()
 
 
 def _zone(myself: Myself) -> ZoneInfo:
@@ -467,16 +422,15 @@ def _minute(at: datetime, zone: tzinfo) -> str:
     return f"{(at - (second - first)).astimezone(zone):%Y-%m-%d %H:%M}"
 
 
-def _later(seen: datetime | None, latest: datetime | None, now: datetime) -> datetime | None:
-    """The later of two changes. One that lies in the future counts as now: nothing before it shall be passed over."""
-    return max((min(at, now) for at in (seen, latest) if at), default=None)
+def _reached(place: Mapping[str, datetime], name: str, latest: datetime | None, now: datetime) -> dict[str, datetime]:
+    """How far a search has come. A change that lies in the future counts as now: nothing before it shall be passed
+    over."""
+    known = [at for at in (place.get(name), latest) if at]
+    return {name: min(max(known), now)} if known else {}
 
 
-def _said(answer: httpx.Response) -> str:
-    """What Jira has against a question, on one line."""
-    with suppress(ValidationError):
-        return " ".join(" ".join(Refusal.model_validate_json(answer.content).error_messages).split())[:500].rstrip(".")
-    return ""
+def _kept(place: Mapping[str, datetime]) -> Checkpoint:
+    return {name: at.isoformat() for name, at in place.items()}
 
 
 def _is_customer(author: User | None, reporter: User | None) -> bool:
@@ -488,27 +442,5 @@ def _is_customer(author: User | None, reporter: User | None) -> bool:
 
 def _text(html: str | None, document: object, *, is_reply: bool) -> str:
     """What was written, from HTML, or else from the document itself."""
-    text = plain(html or "", is_reply=is_reply) or _written(document).strip()
+    text = plain(html or "", is_reply=is_reply) or written(document).strip()
     return own_words(text, is_reply=is_reply)
-
-
-_BETWEEN = {"doc": "\n\n", "paragraph": "", "heading": "", "codeBlock": "", "tableRow": " | "}
-"""What stands between the parts of a node; of all others each part has a line of its own."""
-
-
-def _written(node: object) -> str:
-    """A node of the Atlassian Document Format as text. It is nested as deep as JSON can be read, and no deeper."""
-    match node:
-        case str():  # what the API gave before there were documents
-            return node
-        case {"type": "text", "text": str(words)} | {"attrs": {"text": str(words)}}:  # the latter: mentions, emoji
-            return words
-        case {"attrs": {"url": str(url)}}:  # cards
-            return url
-        case {"type": "hardBreak"}:
-            return "\n"
-        case {"type": str(kind), "content": list(parts)}:
-            text = _BETWEEN.get(kind, "\n").join(map(_written, parts))
-            return f"* {text}" if kind == "listItem" else text
-        case _:
-            return ""

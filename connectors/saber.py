@@ -24,7 +24,7 @@ from textwrap import shorten
 from typing import Annotated, Any, ClassVar
 
 import httpx
-from pydantic import Field, RootModel, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 
 from syncd.connector import (
     Checkpoint,
@@ -40,7 +40,7 @@ from syncd.connector import (
 )
 from syncd.kit.api import Api
 from syncd.kit.paging import Trail, each, moment
-from syncd.kit.shapes import CamelShape, Instant, Items, Shape, Tray, Words, present, read, readable
+from syncd.kit.shapes import CamelShape, Instant, Item, Items, Shape, Tray, Words, present, read, readable
 from syncd.kit.tokens import Bearer
 
 COMPANIES, CONTACTS = "/v1/companies/signals", "/v1/contacts/signals"
@@ -77,10 +77,6 @@ class Research(CamelShape):
     def version(self) -> str:
         """Completed research does not change: another run of the same question has an id of its own."""
         return self.created_at.isoformat()
-
-
-class Alone(RootModel[dict[str, Any]]):
-    """One signal, asked for by its id."""
 
 
 class Cited(Shape):
@@ -249,7 +245,7 @@ class Saber(Api):
     async def _alone(self, http: httpx.AsyncClient, path: str) -> dict[str, Any] | None:
         """All there is of one piece; None when it is gone."""
         try:
-            return read(await http.get(self.url(path)), Alone).root
+            return read(await http.get(self.url(path)), Item).root
         except httpx.HTTPStatusError as error:
             if error.response.status_code in (404, 410):
                 return None

@@ -23,8 +23,9 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from syncd.connector import Checkpoint, Json, Limit, Link, Organisation, Page, Person, Record, Window
 from syncd.kit.conversation import Message, conversation
+from syncd.kit.details import in_detail
 from syncd.kit.markup import own_words, plain
-from syncd.kit.paging import Trail, batches, each, moment
+from syncd.kit.paging import Trail, moment
 from syncd.kit.shapes import Instant, Items, Many, Shape, Tray, Words, present, read, readable
 from syncd.kit.tickets import Tickets
 from syncd.kit.tokens import Bearer
@@ -40,9 +41,6 @@ UNWANTED = {"closed_by_merge", "spam"}
 BEGINNING = datetime.fromtimestamp(0, UTC)
 LOOK_AGAIN = timedelta(hours=1)
 """How often the export is read a second time, for tickets that have become quiet."""
-
-AT_A_TIME = 25
-"""So many conversations are asked for before they are handed over: what is read is soon kept."""
 
 
 class Export(Shape):
@@ -70,6 +68,10 @@ class Ticket(Changed):
     tags: Many[str] = ()
     requester_id: int | None = None
     organization_id: int | None = None
+
+    @property
+    def version(self) -> str:
+        return f"{self.updated_at.isoformat()} {self.status}"
 
 
 class User(Shape):
@@ -248,24 +250,20 @@ class Zendesk(Tickets):
         people = {user.id: user for user in readable(export.users, User)}
         companies = {company.id: company for company in readable(export.organizations, Company)}
         ready = [ticket for ticket in tickets if self._is_ready(ticket, window)]
-        known = await window.known({str(ticket.id): _version(ticket) for ticket in ready})
-        fresh = {ticket.id: ticket for ticket in ready if str(ticket.id) not in known}
-        for some in batches(list(fresh), AT_A_TIME):
-            answers = [answer for answer in await each(some, lambda id_: self._thread(http, id_)) if answer]
-            threads = tray.read(answers, Thread)
-            spoken = [thread for thread in threads if thread.public]
-            records = [tray.record(self._record, fresh[thread.id], thread, people, companies) for thread in spoken]
-            yield Page(
-                records=[record for record in records if record],
-                filtered=len(some) - len(answers) + len(threads) - len(spoken),
-                checkpoint=before,
-            )
-        yield Page(
-            set_aside=tray.aside,
+        pages = in_detail(
+            window,
+            tray,
+            ready,
+            lambda ticket: self._thread(http, ticket.id),
+            Thread,
+            lambda thread, ticket: self._record(ticket, thread, people, companies),
+            is_evidence=lambda thread, _: bool(thread.public),
+            before=before,
+            after=after,
             filtered=len(tickets) - len(ready),
-            unchanged=len(ready) - len(fresh),
-            checkpoint=after,
         )
+        async for page in pages:
+            yield page
 
     def _is_ready(self, ticket: Ticket, window: Window) -> bool:
         if ticket.status == "deleted" or set(ticket.tags) & UNWANTED or not window.holds(ticket.created_at):
@@ -325,7 +323,7 @@ class Zendesk(Tickets):
                 type=ticket.type,
                 tags=ticket.tags,
             ),
-            version=_version(ticket),
+            version=ticket.version,
         )
 
 
@@ -337,10 +335,6 @@ def _changed(ticket: object) -> datetime | None:
     """When an item of the export changed, if it says so."""
     known = readable([ticket], Changed)
     return known[0].generated_timestamp if known else None
-
-
-def _version(ticket: Ticket) -> str:
-    return f"{ticket.updated_at.isoformat()} {ticket.status}"
 
 
 def _is_customer(comment: Comment, ticket: Ticket, author: User | None) -> bool:

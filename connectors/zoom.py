@@ -285,7 +285,7 @@ class Zoom(Api):
     async def check(self, http: httpx.AsyncClient) -> str:
         users: Sequence[User] = [User(id=self.users[0])] if self.users else ()
         if not users:
-            one = {"status": "active", "page_size": 1}
+            one: dict[str, str | int] = {"status": "active", "page_size": 1}
             users = read(await http.get(self.url("/v2/users"), params=one), Users).users
         for user in users:
             await self._recordings(http, user.id, LONG_AGO, LONG_AGO)

@@ -460,9 +460,11 @@ def new_connector(name: str, into: Path) -> None:
     written = scaffold(name, into)
     for path in written:
         click.echo(f"wrote {path}")
-    is_own = written[0].name == "pyproject.toml"
-    begin = f"pip install -e '{written[0].parent}[test]' && pytest {written[0].parent}" if is_own else "pytest"
-    click.echo(f"\nIt works as it stands: {begin}\nNow make it speak to its vendor: docs/writing-a-connector.md")
+    if written[0].name == "pyproject.toml":
+        works = f"It works as it stands: pip install -e '{written[0].parent}[test]' && pytest {written[0].parent}"
+    else:
+        works = f"It wants a row in README.md and a block in config.example.yaml, and works: pytest -k {name}"
+    click.echo(f"\n{works}\nNow make it speak to its vendor: docs/writing-a-connector.md")
 
 
 @cli.command()

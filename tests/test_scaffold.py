@@ -9,14 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from syncd.cli import cli
 from syncd.errors import ConfigError
+from syncd.promises import PROMISES
 from syncd.sandbox import Sandbox
 from syncd.scaffold import scaffold
 from tests.connectors.serving import serve
 
 TOP = Path(__file__).parent.parent
 GUIDE = TOP / "docs" / "writing-a-connector.md"
+
+ALL_PASSED = f"{len(PROMISES) + 1} passed"
 
 CONFIG = """
 zentrik: {{api_key: sandbox-key, api_base: "{zentrik}", poll_interval: 200ms}}
@@ -48,7 +53,17 @@ def test_a_package_of_its_own_keeps_every_promise_at_once(tmp_path: Path) -> Non
     package = installed(tmp_path)
     tests = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(package / "tests"), path=package)
     assert tests.returncode == 0, tests.stdout
-    assert "19 passed" in tests.stdout
+    assert ALL_PASSED in tests.stdout
+
+
+@pytest.mark.parametrize("name", ["record", "true", "promises"])
+def test_a_name_that_the_files_use_as_well_is_no_trouble(tmp_path: Path, name: str) -> None:
+    """A vendor may be called Notes or Record: its class then has a word more, and no file is written over another."""
+    [pyproject, *rest] = scaffold(name, tmp_path)
+    package = pyproject.parent
+    assert len({pyproject, *rest}) == len([path for path in package.rglob("*") if path.is_file()]) == 5
+    tests = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(package / "tests"), path=package)
+    assert ALL_PASSED in tests.stdout
 
 
 def test_a_package_of_its_own_is_found_by_its_entry_point_and_delivers(tmp_path: Path) -> None:
@@ -89,7 +104,18 @@ def test_on_the_shelf_it_stands_where_the_others_do(tmp_path: Path) -> None:
         compile(path.read_text(encoding="utf-8"), path.name, "exec")
 
 
-@pytest.mark.parametrize("name", ["zendesk", "csv", "Acme", "acme-desk", "1acme", "../acme", "class", ""])
+def test_on_the_shelf_it_is_said_what_is_still_wanted(tmp_path: Path) -> None:
+    """Every type of syncd's own has a row in the README and an example, or tests fail that are not the author's."""
+    (tmp_path / "connectors").mkdir()
+    (tmp_path / "tests" / "connectors" / "vendors").mkdir(parents=True)
+    said = CliRunner().invoke(cli, ["new-connector", "acme_desk", "--into", str(tmp_path)]).output
+    assert "README.md" in said
+    assert "config.example.yaml" in said
+
+
+@pytest.mark.parametrize(
+    "name", ["zendesk", "csv", "Acme", "acme-desk", "acme_", "acme__desk", "1acme", "../acme", "class", ""]
+)
 def test_a_name_that_cannot_be_a_type_is_refused(tmp_path: Path, name: str) -> None:
     """Nothing is written under a name that could never be configured, or that hides another connector."""
     with pytest.raises(ConfigError):
@@ -111,3 +137,5 @@ def test_the_guide_shows_the_connector_that_is_written(tmp_path: Path) -> None:
     code = next(path for path in scaffold("acme_desk", tmp_path) if path.name == "syncd_acme_desk.py").read_text()
     assert f"```python\n{code.rstrip()}\n```" in GUIDE.read_text(encoding="utf-8")
     assert len(code.splitlines()) < 60
+    assert len(PROMISES) == 20
+    assert "Twenty promises" in GUIDE.read_text(encoding="utf-8")

@@ -4,6 +4,7 @@
     tokens         Authorization that is fetched or signed on the way
     shapes         a vendor's answers, hostile until they are parsed
     paging         cursors that must lead on, newest-first lists, spans of time, several questions at once
+    details        records whose words cost a call of their own
     pending        records that were not ready yet
     tickets        when a ticket is done, and so goes out
     conversation   meetings, tickets and reviews as the text a person would read

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
 import httpx
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, RootModel, ValidationError
 from pydantic.alias_generators import to_camel
 
 from syncd.connector import Json, Record, RecordError, SetAside, ShapeChanged, UnreadableDate, instant
@@ -34,6 +34,10 @@ class CamelShape(Shape):
     """The same, from a vendor that writes `createdAt`."""
 
     model_config = ConfigDict(alias_generator=to_camel)
+
+
+class Item(RootModel[dict[str, Any]]):
+    """The answer to a call for one item, whose `root` is for `Tray.read`: a bad one stops nothing but itself."""
 
 
 def _instant(value: object) -> object:

@@ -13,7 +13,7 @@ from syncd.errors import ConfigError
 from syncd.mistakes import shown
 from syncd.registry import types
 
-_NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*", re.ASCII)
 
 _IN_SYNCD = {
     "connector.py.jinja": "connectors/{name}.py",
@@ -28,7 +28,7 @@ _ON_ITS_OWN = {
     "connector.py.jinja": "{package}/{module}.py",
     "vendor.py.jinja": "{package}/tests/{name}_vendor.py",
     "promises.py.jinja": "{package}/tests/test_promises.py",
-    "exactness.py.jinja": "{package}/tests/test_{name}.py",
+    "exactness.py.jinja": "{package}/tests/test_records.py",
 }
 """Where they stand in a package of its own."""
 
@@ -48,7 +48,7 @@ def scaffold(name: str, folder: Path) -> list[Path]:
     words: dict[str, str] = {
         "name": name,
         "label": name.replace("_", " ").title(),
-        "cls": "".join(part.capitalize() for part in name.split("_")),
+        "cls": _cls(name),
         "module": module,
         "package": module.replace("_", "-"),
         "imported": f"connectors.{name}" if is_syncd else module,
@@ -68,3 +68,11 @@ def scaffold(name: str, folder: Path) -> list[Path]:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(templates.get_template(template).render(words), encoding="utf-8")
     return list(places.values())
+
+
+def _cls(name: str) -> str:
+    """The class of a type: AcmeDesk for acme_desk; RecordSource for record, for the files have a Record already."""
+    cls = "".join(part.capitalize() for part in name.split("_"))
+    texts = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.jinja")]
+    is_used = any(re.search(rf"\b{cls}\b", text) for text in texts)
+    return f"{cls}Source" if is_used else cls

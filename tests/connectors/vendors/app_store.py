@@ -174,5 +174,9 @@ CASE = Case(
     required="id",
     circling=lambda: FakeAppStore([review(number) for number in range(1, 4)], circles=True),
     forged=app_store(private_key=p8(OTHER_KEY)),
+    later=[
+        (lambda: FakeAppStore([review(2)]), lambda: FakeAppStore([review(0), review(2)]), review(0)["id"]),
+        (lambda: FakeAppStore([review(2)]), lambda: FakeAppStore([review(2, body="Edited")]), review(2)["id"]),
+    ],
     now=NOW,
 )

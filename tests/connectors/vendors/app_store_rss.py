@@ -118,5 +118,13 @@ CASE = Case(
     required="im:rating",
     circling=None,  # pages have numbers, and there are ten
     forged=None,  # the feed is public
+    later=[
+        (lambda: FakeFeeds({"us": HERE}), lambda: FakeFeeds({"us": [entry(0), *HERE]}), entry(0)["id"]["label"]),
+        (
+            lambda: FakeFeeds({"us": [entry(1), entry(2)]}),
+            lambda: FakeFeeds({"us": [entry(1), entry(2, content="Edited")]}),
+            entry(2)["id"]["label"],
+        ),
+    ],
     now=NOW,
 )

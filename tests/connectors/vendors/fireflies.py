@@ -179,5 +179,18 @@ CASE = Case(
     circling=lambda: FakeFireflies([meeting(number) for number in range(1, 56)], circles=True),
     forged=fireflies(api_key="wrong"),
     is_detail=lambda request: json.loads(request.content)["variables"]["words"],
+    later=[
+        (
+            lambda: FakeFireflies([meeting(1)]),
+            lambda: FakeFireflies([meeting(1), meeting(2, at=NOW - timedelta(hours=1))]),
+            id_of(2),
+        ),
+        (
+            lambda: FakeFireflies([meeting(1, status="processing", sentences=None)]),
+            lambda: FakeFireflies([meeting(1)]),
+            id_of(1),
+        ),
+        (lambda: FakeFireflies([meeting(2)]), lambda: FakeFireflies([meeting(1), meeting(2)]), id_of(1)),
+    ],
     now=NOW,
 )

@@ -189,5 +189,14 @@ CASE = Case(
     circling=lambda: FakeFreshdesk([ticket(number, changed=NOW) for number in range(1, 4)], circles=True),
     forged=freshdesk(api_key="wrong"),
     is_detail=lambda request: request.url.path.endswith("/conversations"),
+    later=[
+        (lambda: FakeFreshdesk([ticket(1)]), lambda: FakeFreshdesk([ticket(1), ticket(2, changed=NOW)]), "2"),
+        (lambda: FakeFreshdesk([ticket(1)]), lambda: FakeFreshdesk([ticket(1, changed=NOW, subject="Edited")]), "1"),
+        (
+            lambda: FakeFreshdesk([ticket(1), ticket(2, changed=NOW - timedelta(days=1), status=2)]),
+            lambda: FakeFreshdesk([ticket(1), ticket(2, changed=NOW)]),
+            "2",
+        ),
+    ],
     now=NOW,
 )

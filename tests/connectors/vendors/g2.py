@@ -169,5 +169,9 @@ CASE = Case(
     required="submitted_at",
     circling=lambda: FakeG2([review(1)], circles=True),
     forged=g2(api_token="wrong"),
+    later=[
+        (lambda: FakeG2([review(1)]), lambda: FakeG2([review(1), review(2, changed=NOW)]), "r-2"),
+        (lambda: FakeG2([review(1)]), lambda: FakeG2([review(1, changed=NOW, title="Edited")]), "r-1"),
+    ],
     now=NOW,
 )

@@ -220,5 +220,10 @@ CASE = Case(
     circling=lambda: FakeGong([call(1)], circles=True),
     forged=gong(access_key_secret="wrong"),
     is_detail=lambda request: request.url.path.endswith("/transcript"),
+    later=[
+        (lambda: FakeGong([call(20)]), lambda: FakeGong([call(20), call(30)]), "7400000000000000030"),
+        (lambda: FakeGong([call(20)]), lambda: FakeGong([call(20), call(19)]), "7400000000000000019"),
+        (lambda: FakeGong([call(29, transcript=None)]), lambda: FakeGong([call(29)]), "7400000000000000029"),
+    ],
     now=NOW,
 )

@@ -178,5 +178,9 @@ CASE = Case(
     required="reviewId",
     circling=lambda: FakePlay([review(number) for number in range(1, 5)], circles=True),
     forged=google_play(service_account=service_account(OTHER_KEY)),
+    later=[
+        (lambda: FakePlay([review(2)]), lambda: FakePlay([review(0), review(2)]), review(0)["reviewId"]),
+        (lambda: FakePlay([review(2)]), lambda: FakePlay([review(2, reply="Mended.")]), review(2)["reviewId"]),
+    ],
     now=NOW,
 )

@@ -219,5 +219,14 @@ CASE = Case(
     circling=lambda: FakeIntercom([chat(1)], circles=True),
     forged=intercom(access_token="wrong"),
     is_detail=lambda request: request.method == "GET" and request.url.path.startswith("/conversations/"),
+    later=[
+        (lambda: FakeIntercom([chat(1)]), lambda: FakeIntercom([chat(1), chat(2, changed=NOW)]), "2"),
+        (lambda: FakeIntercom([chat(1)]), lambda: FakeIntercom([chat(1, changed=NOW, title="Edited")]), "1"),
+        (
+            lambda: FakeIntercom([chat(1), chat(2, changed=NOW - timedelta(days=1), state="open")]),
+            lambda: FakeIntercom([chat(1), chat(2, changed=NOW)]),
+            "2",
+        ),
+    ],
     now=NOW,
 )

@@ -243,6 +243,9 @@ def jira(**more: Any) -> Jira:
 
 BARE = dict.fromkeys(("description", "priority", "labels", "reporter", "issuetype", "project", "comment"))
 
+STILL_OPEN = issue(9, updated=NOW - timedelta(days=7) + timedelta(minutes=30), status=OPEN)
+"""An issue that will have been quiet for a week in half an hour."""
+
 CASE = Case(
     connector=jira(organization_field=ORGANIZATIONS),
     full=lambda: FakeJira([issue(number) for number in range(1, 9)], shown=1),
@@ -259,6 +262,11 @@ CASE = Case(
     required="updated",
     circling=lambda: FakeJira([issue(1)], circles=True),
     forged=jira(api_token="wrong"),
+    later=[
+        (lambda: FakeJira([issue(1)]), lambda: FakeJira([issue(1), issue(2, updated=NOW)]), "10402"),
+        (lambda: FakeJira([issue(1)]), lambda: FakeJira([issue(1, updated=NOW, summary="Edited")]), "10401"),
+        (lambda: FakeJira([STILL_OPEN]), lambda: FakeJira([STILL_OPEN]), "10409"),
+    ],
     is_detail=lambda request: request.url.path.endswith("/comment"),
     now=NOW,
 )

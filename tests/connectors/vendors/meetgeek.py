@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -153,6 +153,11 @@ BARE = dict.fromkeys(
     ("title", "host_email", "participant_emails", "language", "source", "template", "timezone", "timestamp_end_utc")
 )
 
+
+def _account(*meetings: dict[str, Any]) -> Callable[[], FakeMeetGeek]:
+    return lambda: FakeMeetGeek(meetings, teams={12: []})
+
+
 CASE = Case(
     connector=meetgeek(),
     full=lambda: FakeMeetGeek(
@@ -177,5 +182,10 @@ CASE = Case(
     circling=lambda: FakeMeetGeek([meeting(1)], teams={12: []}, circles=True),
     forged=meetgeek(api_key="wrong"),
     is_detail=lambda request: request.url.path.startswith("/v1/meetings/"),
+    later=[
+        (_account(meeting(30)), _account(meeting(30), meeting(40)), "m-40"),
+        (_account(meeting(30)), _account(meeting(30), meeting(25)), "m-25"),
+        (_account(meeting(40, sentences=[])), _account(meeting(40)), "m-40"),
+    ],
     now=NOW,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
@@ -145,6 +145,11 @@ def reddit(**more: Any) -> Reddit:
 BARE = dict.fromkeys(("author", "selftext", "link_flair_text", "is_self", "url", "subreddit", "removed_by_category"))
 BARE_REMARK = dict.fromkeys(("author", "subreddit", "link_id", "link_title", "permalink"))
 
+
+def _subreddit(*posts: dict[str, Any]) -> Callable[[], FakeReddit]:
+    return lambda: FakeReddit({"acme": posts, "acmehelp": []})
+
+
 CASE = Case(
     connector=reddit(subreddits=["acme", "acmehelp"], comments=True),
     full=lambda: FakeReddit(
@@ -167,5 +172,9 @@ CASE = Case(
     required="created_utc",
     circling=lambda: FakeReddit({"acme": [post(1)], "acmehelp": []}, page=1, circles=True),
     forged=reddit(client_secret="wrong"),
+    later=[
+        (_subreddit(post(2)), _subreddit(post(0), post(2)), post(0)["name"]),
+        (_subreddit(post(2)), _subreddit(post(2, selftext="Edited", edited=NOW.timestamp())), post(2)["name"]),
+    ],
     now=NOW,
 )

@@ -140,6 +140,8 @@ BARE = dict.fromkeys(
     ("domain", "answerType", "confidence", "reasoning", "sources", "question", "verificationMode", "error", "errorCode")
 )
 
+TODAY, TODAYS = research(16, days_ago=0), on_contact(17, days_ago=0)
+
 CASE = Case(
     connector=saber(),
     full=lambda: FakeSaber(
@@ -161,6 +163,10 @@ CASE = Case(
     required="createdAt",
     circling=lambda: FakeSaber([research(1)], circles=True),
     forged=saber(api_key="wrong"),
+    later=[
+        (lambda: FakeSaber([under_way(TODAY)]), lambda: FakeSaber([TODAY]), TODAY["id"]),
+        (lambda: FakeSaber([], [under_way(TODAYS)]), lambda: FakeSaber([], [TODAYS]), TODAYS["id"]),
+    ],
     is_detail=lambda request: request.url.path.count("/") > 3,
     now=NOW,
 )

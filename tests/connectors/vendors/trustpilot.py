@@ -143,5 +143,9 @@ CASE = Case(
     required="createdAt",
     circling=None,
     forged=trustpilot(api_secret="wrong"),
+    later=[
+        (lambda: FakeTrustpilot([review(1)]), lambda: FakeTrustpilot([review(1), review(2, at=NOW)]), id_of(2)),
+        (lambda: FakeTrustpilot([]), lambda: FakeTrustpilot([review(1)]), id_of(1)),
+    ],
     now=NOW,
 )

@@ -173,5 +173,14 @@ CASE = Case(
     circling=lambda: FakeZendesk([ticket(1)], circles=True),
     forged=zendesk(api_token="wrong"),
     is_detail=lambda request: request.url.path.endswith("/comments.json"),
+    later=[
+        (lambda: FakeZendesk([ticket(1)]), lambda: FakeZendesk([ticket(1), ticket(2, changed=NOW)]), "2"),
+        (lambda: FakeZendesk([ticket(1)]), lambda: FakeZendesk([ticket(1, changed=NOW, subject="Edited")]), "1"),
+        (
+            lambda: FakeZendesk([ticket(1), ticket(2, changed=NOW - timedelta(days=1), status="open")]),
+            lambda: FakeZendesk([ticket(1), ticket(2, changed=NOW)]),
+            "2",
+        ),
+    ],
     now=NOW,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote
@@ -201,6 +201,11 @@ def _full() -> FakeZoom:
     return FakeZoom([meeting(number, host=(SAM, SAM, KIM)[number % 3]) for number in range(1, 10)])
 
 
+def _recent(*numbers: int, **more: Any) -> Callable[[], FakeZoom]:
+    """Meetings of yesterday and the days before."""
+    return lambda: FakeZoom([meeting(number, at=NOW - timedelta(days=10 - number), **more) for number in numbers])
+
+
 CASE = Case(
     connector=zoom(),
     full=_full,
@@ -215,5 +220,9 @@ CASE = Case(
     circling=lambda: FakeZoom([meeting(9)], circles=True),
     forged=zoom(client_secret="wrong"),
     is_detail=lambda request: "/rec/download/" in request.url.path or "/past_meetings/" in request.url.path,
+    later=[
+        (_recent(8), _recent(8, 9), uuid_of(9)),
+        (_recent(9, recording_files=[file(9, "MP4")]), _recent(9), uuid_of(9)),
+    ],
     now=NOW,
 )
