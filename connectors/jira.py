@@ -184,7 +184,7 @@ class Jira(Tickets):
     email: str = Field(description="The e-mail address of the account whose API token it is.")
     api_token: SecretStr = Field(description="An API token of that account (id.atlassian.com).")
     jql: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] = Field(
-        description="Which issues, in Jira's own words, without ORDER BY: project in (SUP)."
+        description="Which issues, in Jira's own words: project in (SUP). An ORDER BY at its end does not count."
     )
     overlap: Duration = Field(
         timedelta(minutes=30),
@@ -199,11 +199,13 @@ class Jira(Tickets):
     @field_validator("jql")
     @classmethod
     def _stands_in_parentheses(cls, jql: str) -> str:
-        bare = _QUOTED.sub(" ", jql)
-        if re.search(r"\border\s+by\b", bare, re.IGNORECASE):
-            raise ValueError("leave out ORDER BY: issues are read in the order in which they changed")
+        bare = _QUOTED.sub(lambda quoted: " " * len(quoted[0]), jql)
+        if order := re.search(r"\border\s+by\b", bare, re.IGNORECASE):  # as copied from Jira's search; ours counts
+            bare, jql = bare[: order.start()], jql[: order.start()].rstrip()
         if '"' in bare or "'" in bare:
             raise ValueError("a quotation mark is not closed")
+        if not bare.strip():
+            raise ValueError("it has to restrict which issues are read, like project in (SUP)")
         depths = list(accumulate((sign == "(") - (sign == ")") for sign in bare))
         if min(depths) < 0 or depths[-1] != 0:
             raise ValueError("its parentheses are not in pairs")
