@@ -24,10 +24,10 @@ from typing import Annotated, ClassVar
 import httpx
 from pydantic import Field, SecretStr
 
-from syncd.connector import Checkpoint, Duration, Json, Limit, Link, Page, Person, Record, Window, lasting
+from syncd.connector import Checkpoint, Duration, Limit, Link, Page, Person, Record, Window, lasting
 from syncd.kit.api import Api
 from syncd.kit.conversation import reply, review
-from syncd.kit.paging import Trail, moment
+from syncd.kit.paging import NewestFirst, Trail, moment
 from syncd.kit.shapes import CamelShape, Instant, Items, Shape, Tray, Words, present, read, readable
 from syncd.kit.tokens import Signed, signed
 
@@ -170,8 +170,7 @@ class AppStore(Api):
     async def fetch(
         self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
     ) -> AsyncGenerator[Page, None]:
-        newest = moment(checkpoint, "newest")
-        horizon = max(filter(None, [newest and newest - self.reread, window.since]), default=None)
+        walk, trail = NewestFirst(moment(checkpoint, "newest"), self.reread, window), Trail()
         params: Mapping[str, str | int] | None = {
             "sort": "-createdDate",
             "limit": 200,
@@ -180,20 +179,18 @@ class AppStore(Api):
             "fields[customerReviewResponses]": "responseBody,state",
         }
         url: str | None = self.url(self._path)
-        trail = Trail()
         while url:
             listed = read(await http.get(url, params=params), Reviews)
             tray = Tray("App Store review")
             reviews = tray.read(listed.data, Review)
             replies = {response.id: response for response in readable(listed.included, Response)}
-            dates = [each.attributes.created_date for each in reviews]
-            newest = max((at for at in [newest, *dates] if at and at <= window.now), default=None)
-            is_past = bool(horizon and dates) and all(at and horizon and at < horizon for at in dates)
+            is_over = walk.is_over(each.attributes.created_date for each in reviews)
             link = trail.follow(listed.links.next if listed.links else None)
-            url, params = self.url(link) if link and not is_past else None, None
-            records = tray.records(reviews, partial(self._record, replies))
+            url, params = self.url(link) if link and not is_over else None, None
             yield Page(
-                records=records, set_aside=tray.aside, checkpoint=checkpoint if url or not newest else _place(newest)
+                records=tray.records(reviews, partial(self._record, replies)),
+                set_aside=tray.aside,
+                checkpoint=checkpoint if url else {"newest": walk.mark},
             )
 
     def _record(self, replies: Mapping[str, Response], item: Review) -> Record:
@@ -218,7 +215,3 @@ class AppStore(Api):
             people=(Person(said.reviewer_nickname, role="reviewer"),) if said.reviewer_nickname else (),
             attributes=present(rating=said.rating, territory=said.territory),
         )
-
-
-def _place(newest: datetime) -> dict[str, Json]:
-    return {"newest": newest.isoformat()}

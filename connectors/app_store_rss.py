@@ -8,7 +8,8 @@ Apple does not document the feed; what is known of it is tolerated:
   itself first, without a rating.
 - `updated` is the only date, and may be missing. Whether it moves with an edit is not known; so pages are read again as
   far back as `reread`, and an edit is noticed by its words.
-- A storefront that answers 4xx does not sell the app; past the last page too, 400 is the end and no error.
+- A storefront that answers 4xx does not sell the app, which is an error only if all do so; past the last page too, 400
+  is the end and no error.
 - The feed comes from a cache, whose pages may be hours old and disagree: by `reread` they overlap.
 
 Review ids count through all storefronts, as far as they were ever seen, so a record is known by its id alone.
@@ -38,7 +39,7 @@ from syncd.connector import (
 )
 from syncd.kit.api import Api
 from syncd.kit.conversation import review
-from syncd.kit.paging import moment
+from syncd.kit.paging import NewestFirst, moment
 from syncd.kit.shapes import Instant, Items, Shape, Tray, Words, present, read
 
 LAST_PAGE = 10
@@ -129,45 +130,47 @@ class AppStoreRss(Api):
                 shown = len(feed.reviews)
                 seen = f"shows {shown} of the newest reviews" if shown else "is empty; if that is wrong, so is app_id"
                 return f"the feed of app {self.app_id} in {country} can be read, and {seen}"
-        raise SourceError(
-            f"Apple sells no app {self.app_id} in {', '.join(self.countries)}: app_id is the number after id in the "
-            "app's address at apps.apple.com, and countries are those of its storefronts"
-        )
+        raise self._not_sold()
 
     async def fetch(
         self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
     ) -> AsyncGenerator[Page, None]:
-        held = {country: moment(checkpoint, country) for country in self.countries}
-        refusals: list[CredentialsRefused] = []
+        marks = {country: checkpoint[country] for country in self.countries if country in checkpoint}
+        shut: list[SourceError] = []
         for country in self.countries:
-            newest = held[country]
-            horizon = max(filter(None, [newest and newest - self.reread, window.since]), default=None)
+            walk = NewestFirst(moment(checkpoint, country), self.reread, window)
             for number in range(1, LAST_PAGE + 1):
                 try:
                     feed = await self._feed(http, country, number)
                 except CredentialsRefused as error:
-                    refusals.append(error)
+                    shut.append(error)
                     break
-                tray = Tray("App Store review")
+                if feed is None and number == 1:
+                    shut.append(self._not_sold())
                 listed = feed.reviews if feed else ()
                 if not listed and number == 1:
                     break
+                tray = Tray("App Store review")
                 reviews = tray.read(listed, Entry, key="id.label")
-                dates = [each.updated for each in reviews]
-                newest = max((at for at in [newest, *dates] if at and at <= window.now), default=None)
-                is_past = bool(horizon and dates) and all(at and horizon and at < horizon for at in dates)
-                is_last = not listed or is_past or number == LAST_PAGE
+                is_over = walk.is_over(each.updated for each in reviews)
+                is_last = not listed or is_over or number == LAST_PAGE
                 if is_last:
-                    held[country] = newest
+                    marks[country] = walk.mark
                 yield Page(
                     records=tray.records(reviews, partial(self._record, country)),
                     set_aside=tray.aside,
-                    checkpoint={code: at.isoformat() for code, at in held.items() if at},
+                    checkpoint=dict(marks),
                 )
                 if is_last:
                     break
-        if len(refusals) == len(self.countries):  # one storefront may be closed; if all are, it is to us
-            raise refusals[0]
+        if len(shut) == len(self.countries):  # one storefront may be closed; if all are, something is wrong
+            raise shut[0]
+
+    def _not_sold(self) -> SourceError:
+        return SourceError(
+            f"Apple sells no app {self.app_id} in {', '.join(self.countries)}: app_id is the number after id in the "
+            "app's address at apps.apple.com, and countries are those of its storefronts"
+        )
 
     async def _feed(self, http: httpx.AsyncClient, country: str, number: int) -> Feed | None:
         """A page of a storefront; None where there is no such page, or no such app."""

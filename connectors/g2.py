@@ -217,7 +217,7 @@ def _record(written: Review, author: Profile) -> Record:
     return Record(
         id=written.id,
         kind="review",
-        title=said.title or f"G2 review {written.id}",
+        title=said.title or "G2 review" + (f" ({rating})" if rating else ""),
         text=review(said.title, rating, _sections(said.answers)),
         occurred_at=said.submitted_at or said.published_at,
         links=(Link(said.url, "Open G2 review", "review", primary=True),) if said.url else (),

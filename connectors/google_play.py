@@ -41,7 +41,7 @@ from syncd.connector import (
 )
 from syncd.kit.api import Api
 from syncd.kit.conversation import reply, review
-from syncd.kit.paging import Trail, moment
+from syncd.kit.paging import NewestFirst, Trail, moment
 from syncd.kit.shapes import CamelShape, Instant, Items, Many, Shape, Tray, Words, present, read
 from syncd.kit.tokens import Fetched, signed, token_request
 
@@ -211,30 +211,25 @@ class GooglePlay(Api):
     async def fetch(
         self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
     ) -> AsyncGenerator[Page, None]:
-        newest = moment(checkpoint, "newest")
-        horizon = max(filter(None, [newest and newest - self.reread, window.since]), default=None)
+        walk, trail = NewestFirst(moment(checkpoint, "newest"), self.reread, window), Trail()
         params: dict[str, str | int] = {"maxResults": 100}
         if self.translation_language:
             params["translationLanguage"] = self.translation_language
-        trail = Trail()
         while True:
             listed = read(await http.get(self.url(self._path), params=params), Reviews)
             tray = Tray("Google Play review")
             reviews = tray.read(listed.reviews, Review, key="reviewId")
             records = tray.records(reviews, self._record)
-            dates = [each.changed for each in reviews]
-            newest = max((at for at in [newest, *dates] if at and at <= window.now), default=None)
-            is_past = bool(horizon and dates) and all(at and horizon and at < horizon for at in dates)
+            is_over = walk.is_over(each.changed for each in reviews)
             token = trail.follow(listed.token_pagination.next_page_token if listed.token_pagination else None)
-            if not token or is_past:
+            if not token or is_over:
                 break
             yield Page(records=records, set_aside=tray.aside, checkpoint=checkpoint)
             params["token"] = token
-        place = {"read_at": window.now.isoformat(timespec="seconds")}
         yield Page(
             records=records,
             set_aside=[*tray.aside, *_missed(moment(checkpoint, "read_at"), window.now)],
-            checkpoint=place | ({"newest": newest.isoformat()} if newest else {}),
+            checkpoint={"read_at": window.now.isoformat(timespec="seconds"), "newest": walk.mark},
         )
 
     def _record(self, item: Review) -> Record:

@@ -40,7 +40,7 @@ from syncd.connector import (
 )
 from syncd.kit.api import Api
 from syncd.kit.conversation import review
-from syncd.kit.paging import Trail, moment
+from syncd.kit.paging import NewestFirst, Trail, moment
 from syncd.kit.shapes import Instant, Items, Shape, Tray, Words, present, read
 from syncd.kit.tokens import Fetched, token_request
 
@@ -214,10 +214,11 @@ class Reddit(Api):
         marks = {feed.key: held[feed.key] for feed in feeds if feed.key in held} if isinstance(held, Mapping) else {}
         shut: list[Shut] = []
         for feed in feeds:
+            walk = NewestFirst(moment(marks, feed.key), self.overlap, window)
             try:
-                async for page, is_last in self._read(http, feed, moment(marks, feed.key), window):
+                async for page, is_last in self._read(http, feed, walk):
                     if is_last:
-                        marks = {**marks, feed.key: window.now.isoformat(timespec="seconds")}
+                        marks = {**marks, feed.key: walk.mark}
                     yield replace(page, checkpoint={"read_until": marks})
             except Shut as error:
                 shut.append(error)
@@ -242,14 +243,12 @@ class Reddit(Api):
                 yield Feed(f"{name} comments", f"comments of r/{name}", f"/r/{name}/comments", {}, 1000)
 
     async def _read(
-        self, http: httpx.AsyncClient, feed: Feed, mark: datetime | None, window: Window
+        self, http: httpx.AsyncClient, feed: Feed, walk: NewestFirst
     ) -> AsyncGenerator[tuple[Page, bool], None]:
         """The pages of a feed down to what was read before, each with whether it is the last."""
-        wanted = mark or window.since
-        since = mark - self.overlap if mark else window.since
+        wanted, reached = walk.newest or walk.window.since, walk.window.now
         trail = Trail()
         shown = 0
-        reached = window.now
         params: dict[str, str | int] = {"limit": 100}
         is_last = False
         while not is_last:
@@ -259,8 +258,7 @@ class Reddit(Api):
             shown += len(listing.children)
             reached = things[-1].created_utc if things else reached
             after = trail.follow(listing.after)
-            is_known = bool(things) and since is not None and all(thing.created_utc < since for thing in things)
-            is_last = is_known or after is None
+            is_last = walk.is_over(thing.created_utc for thing in things) or after is None
             told = [thing for thing in things if thing.is_wanted]
             records = tray.records(told, self._record)
             is_full = shown >= feed.most * 9 // 10  # removed ones count, and are not shown

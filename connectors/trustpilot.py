@@ -15,7 +15,8 @@ Neither can be asked for what was edited since, so once a day the reviews of `lo
 Documented limits: 833 calls in 5 minutes and 10,000 in an hour are recommended; a plan has so many calls a year.
 
 UNCONFIRMED: that `startDateTime` goes by `createdAt`, in UTC, and whether that instant is included; readings overlap,
-and the oldest-first pages do as well. Null may stand wherever a review can do without the field.
+and the oldest-first pages do as well. So is the word for a reported review that stays (`visible` is taken for it).
+Null may stand wherever a review can do without the field.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from syncd.connector import Checkpoint, Duration, Limit, Link, Page, Person, Record, WebAddress, Window
 from syncd.kit.api import Api
 from syncd.kit.conversation import reply, review
-from syncd.kit.paging import moment
+from syncd.kit.paging import NewestFirst, moment
 from syncd.kit.shapes import CamelShape, Instant, Items, Many, Tray, Words, present, read, readable
 from syncd.kit.tokens import Fetched, token_request
 
@@ -197,28 +198,25 @@ class Trustpilot(Api):
     async def fetch(
         self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
     ) -> AsyncGenerator[Page, None]:
-        newest, looked_back = moment(checkpoint, "newest"), moment(checkpoint, "looked_back")
+        looked_back = moment(checkpoint, "looked_back")
         is_due = looked_back is None or (bool(self.look_back) and window.now - looked_back >= LOOK_BACK_EVERY)
-        start = newest - OVERLAP if newest else window.since
-        if newest and start and is_due:
-            start = min(start, window.now - self.look_back)
-        page = 1
+        overlap = max(OVERLAP, self.look_back) if is_due else OVERLAP
+        walk = NewestFirst(moment(checkpoint, "newest"), overlap, window)  # oldest first, it begins at its horizon
+        start, page = walk.horizon, 1
         while True:
             listing = await self._ask(http, page=page, start=start)
             tray = Tray("Trustpilot review")
             reviews = tray.read(listing.reviews, Review)
-            latest = max((each.created_at for each in reviews), default=None)
-            newest = max(filter(None, (newest, latest)), default=None)
-            is_last = not listing.leads_on
-            if not self.api_secret:  # newest first: the end is where everything is older than what was read before
-                is_last = is_last or bool(start and latest and latest < start)
+            is_over = walk.is_over(each.created_at for each in reviews)
+            is_last = not listing.leads_on or (is_over and not self.api_secret)
             if is_last:
-                place = _place(newest, window.now if is_due else looked_back)
+                place = _place(walk, window.now if is_due else looked_back)
             else:
-                place = _place(newest, looked_back) if self.api_secret else checkpoint
+                place = _place(walk, looked_back) if self.api_secret else checkpoint
             yield self._page(tray, reviews, place)
             if is_last:
                 return
+            latest = max((each.created_at for each in reviews), default=None)
             if self.api_secret and latest and (start is None or latest > start):
                 start, page = latest, 1  # by time, for when a review is deleted meanwhile, the numbers of pages shift
             else:
@@ -258,7 +256,7 @@ def _record(written: Review) -> Record:
     return Record(
         id=written.id,
         kind="review",
-        title=written.title or f"Trustpilot review {written.id}",
+        title=written.title or "Trustpilot review" + (f" ({rating})" if rating else ""),
         text=review(written.title, rating, [(None, written.text)]),
         context=reply(written.company_reply.text, by="The company"),
         occurred_at=written.created_at,
@@ -281,8 +279,5 @@ def _record(written: Review) -> Record:
     )
 
 
-def _place(newest: datetime | None, looked_back: datetime | None) -> Checkpoint:
-    return {
-        "newest": newest.isoformat() if newest else None,
-        "looked_back": looked_back.isoformat(timespec="seconds") if looked_back else None,
-    }
+def _place(walk: NewestFirst, looked_back: datetime | None) -> Checkpoint:
+    return {"newest": walk.mark, "looked_back": looked_back.isoformat(timespec="seconds") if looked_back else None}

@@ -166,6 +166,14 @@ async def test_a_refusal_by_all_storefronts_is_told() -> None:
     assert len(given.calls) == 2
 
 
+async def test_an_app_that_is_sold_nowhere_is_told() -> None:
+    """Everything explained: a mistyped app_id does not pass for an app without reviews."""
+    given = await read(CASE, FakeFeeds({}), {"us": "2026-10-01T00:00:00+00:00"})
+    assert isinstance(given.error, SourceError)
+    assert f"sells no app {APP} in us, de" in str(given.error)
+    assert given.pages == []
+
+
 async def test_a_refusal_in_the_middle_of_a_storefront_does_not_move_its_mark() -> None:
     """A gap is lost for good: what could not be read is asked for again."""
     vendor = FakeFeeds({"us": [entry(n) for n in range(8)], "de": []})

@@ -121,6 +121,12 @@ async def test_no_answer_stops_a_page(answers: Any) -> None:
     assert "r-1" in given.ids or "G2 review r-1" in [item.place for item in given.set_aside]
 
 
+async def test_a_review_without_a_title_is_named_by_its_rating() -> None:
+    """Signals: a name tells something, whatever G2 leaves out."""
+    assert (await only_record(title=None)).title == "G2 review (3.5 out of 5)"
+    assert (await only_record(title="", star_rating=None)).title == "G2 review"
+
+
 async def test_it_takes_the_day_of_publication_where_none_of_submission_is_known() -> None:
     """Signals: occurredAt is as good as G2 knows it."""
     record = await only_record(submitted_at=None, published_at="2026-10-02T23:30:00.000-05:00")

@@ -177,12 +177,22 @@ class TestReading:
         short = reddit(overlap="1h")
         assert held["name"] not in (await read(CASE, vendor, first.checkpoint, connector=short)).ids
 
+    async def test_what_is_shown_late_is_not_behind_the_mark(self) -> None:
+        """The mark is the newest post that was seen, not the time of reading: Reddit's lists lag behind."""
+        vendor = FakeReddit({"acme": [post(5)]}, page=1)
+        short = reddit(overlap="0s")
+        first = await read(CASE, vendor, connector=short)
+        late = [post(1), post(2), post(3)]
+        vendor.posts = {"acme": [*late, post(5)]}
+        second = await read(CASE, vendor, first.checkpoint, connector=short)
+        assert {item["name"] for item in late} <= second.ids
+
     async def test_every_page_but_the_last_repeats_the_old_checkpoint(self) -> None:
         """Newest come first: a reading that breaks off has read nothing for good."""
         vendor = FakeReddit({"acme": [*map(post, range(1, 10))]}, page=3)
         given = await read(CASE, vendor, connector=ONE)
         marks = [page.checkpoint["read_until"] for page in given.pages]
-        assert marks == [{}, {}, {"acme": NOW.isoformat()}]
+        assert marks == [{}, {}, {"acme": (NOW - HOUR).isoformat()}]
 
     async def test_a_first_reading_goes_back_as_far_as_it_is_told(self) -> None:
         """With `since` no more is asked for than is needed."""
@@ -198,7 +208,7 @@ class TestReading:
         both = await read(CASE, vendor, first.checkpoint, connector=reddit(subreddits=["acme", "beta"]))
         assert post(90)["name"] in both.ids
         beta = await read(CASE, vendor, both.checkpoint, connector=reddit(subreddits=["beta"]))
-        assert beta.checkpoint == {"read_until": {"beta": NOW.isoformat()}}
+        assert beta.checkpoint == {"read_until": {"beta": (NOW - 90 * HOUR).isoformat()}}
 
     async def test_a_cursor_that_comes_again_ends_the_reading(self) -> None:
         """A list that leads round in circles is not read for ever, and its mark stays."""
@@ -320,7 +330,7 @@ class TestShutSubreddits:
         [aside] = given.set_aside
         assert aside.place == "Reddit: posts of r/closed"
         assert words in aside.reason
-        assert given.checkpoint == {"read_until": {"acme": NOW.isoformat()}}
+        assert given.checkpoint == {"read_until": {"acme": (NOW - HOUR).isoformat()}}
 
     async def test_when_all_are_shut_the_reading_fails(self) -> None:
         """A connector that reads nothing does not look well: an app that was not approved is seen."""

@@ -90,6 +90,12 @@ async def test_a_review_becomes_a_signal() -> None:
     assert b"otis@globex.test" not in signal.body, "the address it was invited by is nobody's business"
 
 
+async def test_a_review_without_a_title_is_named_by_its_rating() -> None:
+    """Signals: a name tells something, whatever Trustpilot leaves out."""
+    assert (await only_record(title=None)).title == "Trustpilot review (2 out of 5)"
+    assert (await only_record(title="", stars=None)).title == "Trustpilot review"
+
+
 async def test_what_moves_by_itself_changes_nothing() -> None:
     """Nothing doubled: likes and the reviewer's other reviews are no edit of this one."""
     before = await only_record()
@@ -209,6 +215,16 @@ async def test_the_next_reading_overlaps_by_an_hour(case: Case) -> None:
     assert asked(second, "startDateTime")[0] == ("2026-11-01T21:59:59" if case is CASE else None)
     assert second.checkpoint["newest"] == "2026-11-02T09:05:00+00:00"
     assert second.checkpoint["looked_back"] == first.checkpoint["looked_back"]
+
+
+@pytest.mark.parametrize("case", [CASE, PUBLIC], ids=["private", "public"])
+async def test_a_date_to_come_hides_nothing(case: Case) -> None:
+    """Nothing lost: one review dated in the future does not make those known that are written until then."""
+    vendor = FakeTrustpilot([review(1, at=NOW - timedelta(hours=9)), review(2, at=NOW + timedelta(days=30))])
+    first = await read(case, vendor)
+    assert first.checkpoint["newest"] == "2026-11-02T00:00:00+00:00"
+    vendor.reviews.append(review(3, at=NOW + timedelta(minutes=5)))
+    assert id_of(3) in (await read(case, vendor, first.checkpoint, now=NOW + timedelta(hours=1))).ids
 
 
 async def test_public_reviews_are_read_down_to_what_is_known() -> None:

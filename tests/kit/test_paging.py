@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.connector import CursorStuck, UnreadableDate
-from syncd.kit.paging import Trail, batches, each, moment, spans
+from syncd.connector import CursorStuck, UnreadableDate, Window
+from syncd.kit.paging import NewestFirst, Trail, batches, each, moment, spans
 
 NOON = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 
 
 def test_a_trail_ends_where_there_is_no_cursor() -> None:
@@ -35,6 +36,52 @@ def test_a_trail_does_not_go_round_in_circles(cursors: str) -> None:
 def test_every_walk_has_a_trail_of_its_own() -> None:
     """A cursor of another walk is no repetition."""
     assert [Trail().follow("a"), Trail().follow("a")] == ["a", "a"]
+
+
+class TestNewestFirst:
+    def test_a_walk_without_a_mark_goes_to_the_end(self) -> None:
+        """Nothing is known yet, however old it is; `since` alone may say how far."""
+        walk = NewestFirst(None, HOUR, Window(now=NOON))
+        assert (walk.horizon, walk.is_over([NOON - 9999 * HOUR])) == (None, False)
+        walk = NewestFirst(None, HOUR, Window(now=NOON, since=NOON - 3 * HOUR))
+        assert (walk.is_over([NOON - 3 * HOUR]), walk.is_over([NOON - 4 * HOUR])) == (False, True)
+
+    def test_a_walk_goes_beyond_the_mark_by_the_overlap(self) -> None:
+        """Up to it and with it: what has the very time of the horizon may have company."""
+        walk = NewestFirst(NOON - 5 * HOUR, 2 * HOUR, Window(now=NOON))
+        assert (walk.is_over([NOON - 7 * HOUR]), walk.is_over([NOON - 8 * HOUR])) == (False, True)
+
+    def test_nothing_before_since_is_wanted(self) -> None:
+        """The overlap does not lead further back than the operator wants to go."""
+        window = Window(now=NOON, since=NOON - HOUR)
+        assert NewestFirst(NOON, 24 * HOUR, window).horizon == NOON - HOUR
+
+    @pytest.mark.parametrize("times", [[], [None], [NOON - 9 * HOUR, None], [NOON - 9 * HOUR, NOON]])
+    def test_a_page_that_is_not_wholly_past_is_no_end(self, times: list[datetime | None]) -> None:
+        """It is empty, holds something younger, or something of which nobody knows how old it is."""
+        assert not NewestFirst(NOON, HOUR, Window(now=NOON)).is_over(times)
+
+    def test_the_mark_is_the_newest_time_of_all_walks(self) -> None:
+        """On whatever page it stood, and though this walk saw older ones only."""
+        walk = NewestFirst(NOON - 3 * HOUR, HOUR, Window(now=NOON))
+        walk.is_over([NOON - 9 * HOUR, None])
+        assert walk.mark == (NOON - 3 * HOUR).isoformat()
+        walk.is_over([NOON - 2 * HOUR])
+        walk.is_over([NOON - 4 * HOUR])
+        assert walk.mark == (NOON - 2 * HOUR).isoformat()
+        assert walk.horizon == NOON - 4 * HOUR
+        assert moment({"newest": walk.mark}, "newest") == walk.newest
+
+    def test_the_mark_is_never_in_the_future(self) -> None:
+        """One wrong date would hide all that is written until then."""
+        walk = NewestFirst(None, HOUR, Window(now=NOON))
+        assert (walk.is_over([NOON + HOUR]), walk.mark) == (False, None)
+        walk.is_over([NOON])
+        assert walk.mark == NOON.isoformat()
+
+    def test_an_overlap_may_be_longer_than_time(self) -> None:
+        """That is how an operator says: always all."""
+        assert NewestFirst(NOON, timedelta.max, Window(now=NOON)).horizon == datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @given(
