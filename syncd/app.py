@@ -32,7 +32,8 @@ from syncd.rebuild import Rebuilt, rebuild
 from syncd.reconcile import Reconciled, reconcile
 from syncd.rerun import Rerun, rerun, rerun_failed
 from syncd.retry import Backoff
-from syncd.scheduler import Scheduler, Timetable
+from syncd.scheduler import Scheduler, Timetable, held_until, spread
+from syncd.settings import ConnectorSettings
 from syncd.track import Tracked, track
 from syncd.zentrik import Zentrik
 
@@ -87,7 +88,8 @@ class House:
         """Read the sources, post what is due, and follow it to its outcomes, or until `wait` is over (None: 5 minutes;
         zero: do not follow).
 
-        `only` keeps to signals of these sources. Raises `DestinationError` and `LedgerError`.
+        `only` keeps to signals of these sources, and reads those that are paused as well. Raises `DestinationError` and
+        `LedgerError`.
         """
         names = [source.name for source in sources] if only else None
         reading = asyncio.Event()
@@ -95,8 +97,10 @@ class House:
 
         async def read_all() -> None:
             try:
+                rows = {} if only else await self.ledger.ask(report.connector_rows)
+                paused = {name for name, row in rows.items() if row.paused_at is not None}
                 async with asyncio.TaskGroup() as tasks:
-                    for source in sources:
+                    for source in (each for each in sources if each.name not in paused):
                         tasks.create_task(self._unless_stopped(self._read(source, span, waits=True)))
             finally:
                 reading.set()
@@ -190,6 +194,8 @@ class House:
             assert task is not None  # noqa: S101 - the scheduler starts it as one
             reading.add(task)
             try:
+                if not await self._may_start(entries[name]):
+                    return
                 pulled = await self._unless_stopped(self._read(entries[name].source, Span(), waits=False))
                 if pulled is not None and pulled.revisit_at is not None:
                     scheduler.again_at(name, pulled.revisit_at)
@@ -204,11 +210,15 @@ class House:
 
         async def work() -> None:
             await self._begin()
-            rows = await self.ledger.ask(report.connector_rows)
-            for name, entry in entries.items():
-                timetable = Timetable(entry.every, entry.cron, entry.timezone)
-                last = rows[name].started_at if name in rows else None
-                scheduler.add(name, start, timetable, timetable.next_start(last, self.clock()))
+            rows, now = await self.ledger.ask(report.connector_rows), self.clock()
+            timetables = {name: Timetable(entry.every, entry.cron, entry.timezone) for name, entry in entries.items()}
+            first = {
+                name: timetable.next_start(rows[name].started_at if name in rows else None, now)
+                for name, timetable in timetables.items()
+            }
+            later = spread(name for name, moment in first.items() if moment <= now)
+            for name, timetable in timetables.items():
+                scheduler.add(name, start, timetable, first[name] + later.get(name, timedelta(0)))
             scheduler.start()
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -226,6 +236,18 @@ class House:
         await self._until_stopped(work())
         await self._count()
         log.info("stopped", posted=self.figures.posted, accepted=self.figures.accepted)
+
+    async def _may_start(self, entry: ConnectorSettings) -> bool:
+        """Whether a connector whose time has come is read: nobody paused it, and nothing is to be waited for."""
+        row = (await self.ledger.ask(report.connector_rows)).get(entry.name)
+        if row is not None and row.paused_at is not None:
+            log.debug("paused", connector=entry.name)
+            return False
+        until = held_until(entry, row)
+        if until is not None and until > self.clock():
+            log.debug("not read yet", connector=entry.name, until=until.isoformat(timespec="seconds"))
+            return False
+        return True
 
     # The loops
 

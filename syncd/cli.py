@@ -352,6 +352,36 @@ def reconcile(ctx: click.Context) -> None:
     ctx.exit(asyncio.run(settle()))
 
 
+@cli.command()
+@click.argument("names", nargs=-1, required=True)
+@click.pass_context
+def pause(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Have connectors not read by themselves, also by a daemon that runs, until `syncd resume`."""
+    _pause(ctx, names, is_pause=True)
+
+
+@cli.command()
+@click.argument("names", nargs=-1, required=True)
+@click.pass_context
+def resume(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Have paused connectors read at their times again."""
+    _pause(ctx, names, is_pause=False)
+
+
+def _pause(ctx: click.Context, names: tuple[str, ...], *, is_pause: bool) -> None:
+    from syncd.ledger import Database, Ledger
+
+    config = _config(ctx)
+    sources = _sources(config, names)
+    book = Ledger(Database(config.ledger))
+    try:
+        asyncio.run(book.pause(sources, datetime.now(UTC) if is_pause else None))
+    finally:
+        book.close()
+    for source in sources:
+        click.echo(f"{source.name} is {'paused; what it has read is still delivered' if is_pause else 'read again'}")
+
+
 @cli.group()
 def ledger() -> None:
     """Mend the ledger itself."""

@@ -7,7 +7,8 @@ is never given: it can skip a whole day when the clocks change.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,9 +21,14 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from syncd import cron
+from syncd.ledger.report import ConnectorRow
+from syncd.settings import ConnectorSettings
 
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _SOON = timedelta(milliseconds=100)
+_APART = timedelta(seconds=2)  # two starts that would fall on one moment
+_LONGEST_HOLD = timedelta(hours=6)
+_HOLD = timedelta(minutes=10)  # where no `every` says how often it is read
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,32 @@ class Timetable:
         if self.every is not None:
             return IntervalTrigger(seconds=self.every.total_seconds(), start_date=first, timezone=UTC)
         return _cron_trigger(cron.parse(self.cron or ""), ZoneInfo(self.zone))
+
+
+def next_run(entry: ConnectorSettings, row: ConnectorRow | None, now: datetime) -> datetime | None:
+    """When a connector is read next by itself; None when it is switched off or paused."""
+    if not entry.enabled or (row is not None and row.paused_at is not None):
+        return None
+    timetable = Timetable(entry.every, entry.cron, entry.timezone)
+    return max(timetable.next_start(row.started_at if row else None, now), held_until(entry, row) or now)
+
+
+def held_until(entry: ConnectorSettings, row: ConnectorRow | None) -> datetime | None:
+    """Until when a connector is not read, though its time may have come: its vendor wants to be left alone, or it
+    failed several times in a row, and is tried ever more rarely."""
+    if row is None:
+        return None
+    hold = None
+    if row.failures > 1 and row.started_at is not None:
+        doublings = min(row.failures - 1, 20)
+        hold = row.started_at + min((entry.every or _HOLD) * 2**doublings, max(_LONGEST_HOLD, entry.every or _HOLD))
+    return max(filter(None, (hold, row.rests_until)), default=None)
+
+
+def spread(names: Iterable[str]) -> dict[str, timedelta]:
+    """How much later each of some connectors starts that are all due at once, in an order that stays the same."""
+    ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    return {name: number * _APART for number, name in enumerate(ordered)}
 
 
 def _cron_trigger(times: cron.Cron, zone: ZoneInfo) -> Any:

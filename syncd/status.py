@@ -10,7 +10,7 @@ from syncd.config import Config
 from syncd.figures import halted
 from syncd.ledger import Database, State, report
 from syncd.records import Json
-from syncd.scheduler import Timetable
+from syncd.scheduler import next_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class ConnectorStatus:
     """One connector: how its last run went, when the next is, and where its signals stand.
 
     `state` is ok, stopped (its last run ended in an error, or nothing of it is posted any more), running, new (it never
-    ran), off, or gone (no longer in the configuration). `lag` is how long its oldest record has waited to be accepted
-    by Zentrik. `overdue` counts signals that Zentrik has been processing for too long.
+    ran), paused, off, or gone (no longer in the configuration). `lag` is how long its oldest record has waited to be
+    accepted by Zentrik. `overdue` counts signals that Zentrik has been processing for too long.
     """
 
     name: str
@@ -90,16 +90,14 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
             error = ("interrupted", "the syncd that was reading it died; the next run goes on from its checkpoint")
         if name in halts:
             error = ("refused_too_often", halted(name, halts[name]))
-        next_run = None
-        if entry is not None and entry.enabled:
-            timetable = Timetable(entry.every, entry.cron, entry.timezone)
-            next_run = timetable.next_start(row.started_at if row else None, now)
         if entry is None:
             state = "gone"
         elif not entry.enabled:
             state = "off"
         elif name in reading:
             state = "running"
+        elif row is not None and row.paused_at is not None:
+            state = "paused"
         else:
             state = "stopped" if error else "ok" if row else "new"
         shown.append(
@@ -109,7 +107,7 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
                 state=state,
                 last_run=row.started_at if row else None,
                 last_success=row.succeeded_at if row else None,
-                next_run=next_run,
+                next_run=next_run(entry, row, now) if entry else None,
                 error=error,
                 signals={state: counts.get(name, {}).get(state, 0) for state in State},
                 set_aside=aside.get(name, 0),

@@ -292,6 +292,19 @@ class TestRunForEver:
             assert house.figures.accepted == 2
         assert sandbox.books.statuses() == {"processed": 2}
 
+    async def test_a_paused_connector_is_not_read_and_a_named_one_is(self, config: Config) -> None:
+        """`syncd pause` holds for the daemon and for a round of everything; asked for by name, it is read once."""
+        [entry] = config.connectors.values()
+        async with asyncio.timeout(20), open_house(config, "run") as house:
+            await house.ledger.pause([entry.source], house.clock())
+            asyncio.get_running_loop().call_later(0.5, house.stop.set)
+            await house.run_for_ever()
+            assert house.figures.connectors == {}
+        assert (await run_once(config)).connectors == {}
+        async with asyncio.timeout(20), open_house(config, "run-once") as house:
+            figures = await house.run_once([entry.source], Span(), timedelta(0), only=True)
+        assert figures.connectors["survey"].new == 2
+
     async def test_its_figures_add_up_over_many_readings(self, config: Config, tmp_path: Path) -> None:
         """A daemon that reads a connector again and again accounts for all of it when it is stopped."""
         [entry] = config.connectors.values()

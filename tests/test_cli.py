@@ -147,6 +147,19 @@ class TestLooking:
         assert datetime.fromisoformat(survey["nextRun"]) > datetime.now(UTC)
         assert "survey" in terminal("status").stdout
 
+    def test_a_connector_is_paused_and_resumed(self, terminal: Terminal) -> None:
+        """While somebody mends a source it is left alone, and `status` says so; the others are read as ever."""
+        assert "survey is paused" in terminal("pause", "survey").stdout
+        [figures] = terminal.lines("run-once", "--no-wait")
+        assert figures["connectors"].keys() == {"notes"}  # type: ignore[attr-defined]
+        [shown] = terminal.lines("status")
+        survey = shown["connectors"]["survey"]  # type: ignore[index]
+        assert (survey["state"], survey["nextRun"]) == ("paused", None)
+        assert "survey is read again" in terminal("resume", "survey").stdout
+        [figures] = terminal.lines("run-once", "--no-wait")
+        assert figures["connectors"].keys() == {"notes", "survey"}  # type: ignore[attr-defined]
+        assert "there is no connector" in terminal("pause", "nobody", code=2).stderr
+
     def test_signals_can_be_narrowed_down(self, terminal: Terminal) -> None:
         """Of a large ledger an operator sees just what they ask for."""
         terminal("run-once", "--no-wait")

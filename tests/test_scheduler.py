@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.scheduler import Scheduler, Timetable
+from syncd.scheduler import Scheduler, Timetable, spread
 
 NOW = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -271,3 +271,15 @@ class TestScheduler:
         other.stop()
         await asyncio.sleep(0.08)
         assert read.began == []
+
+
+class TestSpread:
+    @given(st.sets(st.text(min_size=1, max_size=8), max_size=12))
+    def test_what_is_due_at_once_starts_one_after_the_other(self, names: set[str]) -> None:
+        """After a night's stop fifteen connectors do not begin in one instant, and the first does not wait."""
+        waits = sorted(spread(names).values())
+        assert waits == [timedelta(seconds=2) * number for number in range(len(names))]
+
+    def test_the_order_is_always_the_same(self) -> None:
+        """It hangs on the names alone: two processes, and two days, agree on it."""
+        assert spread(["reviews", "tickets", "calls"]) == spread(["calls", "reviews", "tickets"])

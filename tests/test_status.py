@@ -243,3 +243,46 @@ class TestJson:
         """A fresh installation prints JSON of the same shape."""
         printed = status(Config(), None, clock()).as_json()
         assert printed == {"connectors": {}, "signals": {str(state): 0 for state in State}}
+
+
+class TestPlan:
+    async def test_a_paused_connector_has_no_next_run_until_it_is_resumed(
+        self, ledger: Ledger, run: int, clock: Clock
+    ) -> None:
+        """Who glances at it sees that nothing is coming, and that somebody wanted it so."""
+        await ledger.pause([origin("reviews")], clock())
+        shown = the_one(config(reviews={}), ledger, clock)
+        assert (shown.state, shown.next_run) == ("paused", None)
+        await ledger.pause([origin("reviews")], None)
+        assert the_one(config(reviews={}), ledger, clock).state == "ok"
+
+    async def test_a_pause_outlasts_a_reading(self, ledger: Ledger, run: int, clock: Clock) -> None:
+        """A reading that was asked for by hand ends no pause."""
+        await ledger.pause([origin("reviews")], clock())
+        await read(ledger, run, clock, "reviews")
+        assert the_one(config(reviews={}), ledger, clock).state == "paused"
+
+    async def test_one_that_fails_again_and_again_is_tried_ever_more_rarely(
+        self, ledger: Ledger, run: int, clock: Clock
+    ) -> None:
+        """A source that is down for days is not hammered, and is found to be back within hours."""
+        every = timedelta(hours=1)
+        waits = []
+        for _ in range(6):
+            began = clock()
+            await read(ledger, run, clock, "reviews", ("unavailable", "it is down"))
+            shown = the_one(config(reviews={"every": every}), ledger, clock)
+            assert shown.next_run is not None
+            waits.append(shown.next_run - began)
+            clock.move((shown.next_run - clock()).total_seconds())
+        assert waits == [every, 2 * every, 4 * every, 6 * every, 6 * every, 6 * every]
+        await read(ledger, run, clock, "reviews")
+        began = clock() - timedelta(seconds=2)
+        assert the_one(config(reviews={"every": every}), ledger, clock).next_run == began + every
+
+    async def test_a_vendor_that_wants_to_be_left_alone_is(self, ledger: Ledger, run: int, clock: Clock) -> None:
+        """The next run is when the vendor said, not when the timetable would have it."""
+        source, until = origin("reviews"), clock() + timedelta(hours=5)
+        await ledger.start_pull(source, run, clock())
+        await ledger.finish_pull(source, run, ("rate_limited", "later"), clock(), rests_until=until)
+        assert the_one(config(reviews={}), ledger, clock).next_run == until

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -203,7 +203,7 @@ class Ledger:
             raise RateLimited(f"its vendor asked to be left alone until {until.isoformat(timespec='seconds')}", until)
         changes: dict[str, object] = {"run_id": run, "started_at": now, "lease_until": now + self.leases.pull}
         if settings != row.settings:
-            changes |= {"settings": settings, "verdicts": "", "halted_at": None, "halted_why": None}
+            changes |= {"settings": settings, "verdicts": "", "halted_at": None, "halted_why": None, "failures": 0}
         db.execute(sa.update(connectors).where(connectors.c.name == source.name).values(changes))
         checkpoint: Checkpoint = row.checkpoint
         return checkpoint
@@ -224,12 +224,22 @@ class Ledger:
         and message), which may say until when the vendor wants to be left alone."""
         ended: dict[str, object] = {"run_id": None, "finished_at": now, "rests_until": rests_until}
         if error is not None:
-            ended["error_code"], ended["error_message"] = error
+            ended |= {"error_code": error[0], "error_message": error[1], "failures": connectors.c.failures + 1}
         elif is_whole:
-            ended |= {"succeeded_at": now, "error_code": None, "error_message": None}
+            ended |= {"succeeded_at": now, "error_code": None, "error_message": None, "failures": 0}
         db.execute(
             sa.update(connectors).where(connectors.c.name == source.name, connectors.c.run_id == run).values(ended)
         )
+
+    @_write
+    def pause(self, db: sa.Connection, sources: Iterable[Source], now: datetime | None) -> None:
+        """Have connectors not read by themselves from now on, until somebody says so again (`now` None)."""
+        for source in sources:
+            db.execute(
+                insert(db, connectors)
+                .values(name=source.name, type=source.type, namespace=source.namespace, checkpoint={}, paused_at=now)
+                .on_conflict_do_update(index_elements=[connectors.c.name], set_={"paused_at": now})
+            )
 
     @_write
     def record_page(

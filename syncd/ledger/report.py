@@ -74,7 +74,8 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class ConnectorRow:
-    """How a connector's last run went, and where its reading stands. `run_id` is the run that is reading it."""
+    """How a connector's last run went, and where its reading stands. `run_id` is the run that is reading it; `failures`
+    counts its readings in a row that ended in an error."""
 
     name: str
     type: str
@@ -86,6 +87,9 @@ class ConnectorRow:
     succeeded_at: datetime | None
     error_code: str | None
     error_message: str | None
+    failures: int
+    paused_at: datetime | None
+    rests_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

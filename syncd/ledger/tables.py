@@ -196,6 +196,8 @@ connectors = sa.Table(
     sa.Column("verdicts", sa.Text),  # the last ones: a(ccepted), r(efused)
     sa.Column("halted_at", Instant),  # since when nothing of it is posted; NULL when all is well
     sa.Column("halted_why", Words),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),  # readings in a row that ended in an error
+    sa.Column("paused_at", Instant),  # since when it is not read by itself, because somebody said so
     sa.Column("rests_until", Instant),  # until when its vendor wants to be left alone
     sa.Column("settings", sa.Text),  # a digest of its settings, to see that they changed
 )

@@ -27,6 +27,8 @@ def upgrade() -> None:
         sa.Column("verdicts", sa.Text),
         sa.Column("halted_at", sa.BigInteger),
         sa.Column("halted_why", sa.Text),
+        sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("paused_at", sa.BigInteger),
         sa.Column("rests_until", sa.BigInteger),
         sa.Column("settings", sa.Text),
     ):
