@@ -127,18 +127,10 @@ def check(ctx: click.Context, names: tuple[str, ...]) -> None:
 @cli.command()
 @click.pass_context
 def run(ctx: click.Context) -> None:
-    """Run for ever: every connector at its times, until a SIGTERM."""
-    from syncd.app import open_house
+    """Run for ever: every connector at its times, until a SIGTERM. A SIGHUP has the configuration read again."""
+    from syncd.daemon import Daemon
 
-    config = _config(ctx, level="INFO")
-
-    async def forever() -> int:
-        async with open_house(config, "run") as house:
-            stopped_by = _stop_on_signal(house)
-            await house.run_for_ever()
-        return INTERRUPTED if signal.SIGINT in stopped_by else 0
-
-    ctx.exit(asyncio.run(forever()))
+    ctx.exit(asyncio.run(Daemon(lambda: _config(ctx, level="INFO")).run()))
 
 
 @cli.command("run-once")

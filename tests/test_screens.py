@@ -53,6 +53,7 @@ def row(text: str = "Fine", state: State = State.PROCESSED, error: str | None = 
         accepted_at=NOW,
         processing_started_at=NOW,
         settled_at=NOW,
+        version=None,
         source_fingerprint=b"",
     )
 

@@ -253,6 +253,7 @@ class TestPagesThatFail:
             assert pulled.error is not None
             assert pulled.new == (page - 1) * PAGE
             vendor.misfortunes.clear()
+            reader.clock.move(2 * 86_400)  # a vendor that asked to be left alone is, for a day where it said so
             pulled = await reader.read(vendor, connector())
             assert (pulled.new, pulled.error) == (10 - (page - 1) * PAGE, None), page
             assert await reader.checkpoint(connector()) == {"since": 102}

@@ -87,3 +87,41 @@ def test_the_daemon_and_a_run_beside_it_share_the_work(operator: Operator, sandb
     operator.run_once()
     assert sandbox.books.duplicates() == 0
     assert len(sandbox.books) == len(operator.signals())
+
+
+def test_a_changed_configuration_is_taken_on_sighup(operator: Operator, sandbox: Sandbox) -> None:
+    """A connector that is added to the file is read without a restart of the service, and the others go on."""
+    operator.drop("october.csv", ROWS)
+    config = operator.folder / "config.yaml"
+    with operator.started("run") as daemon:
+        until(lambda: sandbox.books.statuses().get("processed") == 40, daemon)
+        more = operator.folder / "more"
+        more.mkdir()
+        (more / "other.csv").write_text("id,comment\n1,Another one.\n", encoding="utf-8")
+        entry = (
+            f'  other: {{type: csv, path: {more}, id: "{{{{ row.id }}}}", text: "{{{{ row.comment }}}}", settle: 0s}}\n'
+        )
+        config.write_text(config.read_text(encoding="utf-8") + entry, encoding="utf-8")
+        daemon.send_signal(signal.SIGHUP)
+        until(lambda: sandbox.books.statuses().get("processed") == 41, daemon)
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(10) == 0, daemon.communicate()
+    assert sandbox.books.duplicates() == 0
+
+
+def test_a_broken_configuration_is_refused_and_the_old_one_stays(operator: Operator, sandbox: Sandbox) -> None:
+    """A slip in the file at three in the morning stops nothing: it is told, and what ran goes on."""
+    config = operator.folder / "config.yaml"
+    with operator.started("run") as daemon:
+        operator.drop("october.csv", ROWS)
+        until(lambda: sandbox.books.statuses().get("processed") == 40, daemon)
+        good = config.read_text(encoding="utf-8")
+        config.write_text(good.replace("type: csv", "type: cvs"), encoding="utf-8")
+        daemon.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        assert daemon.poll() is None
+        daemon.send_signal(signal.SIGTERM)
+        _, errors = daemon.communicate(timeout=10)
+    assert daemon.returncode == 0
+    assert "cannot be used; the one before it stays" in errors
+    assert "did you mean csv" in errors
