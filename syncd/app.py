@@ -50,6 +50,7 @@ _LOOK_AFTER = timedelta(seconds=2)  # how soon a lost answer is looked for, at t
 _GAP_PER_CALL = timedelta(milliseconds=100)  # the longer, the more calls a round takes
 _WATCH = timedelta(seconds=5)  # how soon what a dead syncd was posting is looked for
 _LEAST_LEASE = timedelta(seconds=10)  # on a signal that is being posted
+_STUCK = timedelta(minutes=10)  # a loop comes round every 30 s; a sweep through a large workspace takes minutes
 _REFUSED = timedelta(minutes=1)  # between two looks whether Zentrik takes our key again
 
 
@@ -78,6 +79,8 @@ class House:
     news: asyncio.Event = field(default_factory=asyncio.Event)  # there may be something to post
     accepted: asyncio.Event = field(default_factory=asyncio.Event)  # there is an outcome to wait for
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # there is a signal to be looked for
+    beats: dict[str, datetime] = field(default_factory=dict)  # when each loop came round last
+    scheduler: Scheduler = field(default_factory=Scheduler)
     endures: bool = False  # whether a refused key is waited out
     is_refused: bool = False  # whether the key was refused last
     on_change: Callable[[Figures], None] = lambda _: None
@@ -184,7 +187,7 @@ class House:
         Raises `LedgerError`.
         """
         self.endures = True
-        scheduler = Scheduler()
+        scheduler = self.scheduler
         entries = {name: entry for name, entry in self.config.connectors.items() if entry.enabled}
         reading: set[asyncio.Task[None]] = set()
         failures: asyncio.Queue[Exception] = asyncio.Queue()
@@ -236,6 +239,18 @@ class House:
         await self._until_stopped(work())
         await self._count()
         log.info("stopped", posted=self.figures.posted, accepted=self.figures.accepted)
+
+    def start_now(self, name: str) -> None:
+        """Have the daemon read a connector at once, if it is not being read; one that is paused is not."""
+        self.scheduler.again_at(name, self.clock())
+
+    def stuck(self) -> list[str]:
+        """The loops that did not come round for so long that something holds them up, though the process lives."""
+        now = self.clock()
+        return sorted(name for name, at in self.beats.items() if abs(now - at) > _STUCK)
+
+    def _beat(self, loop: str) -> None:
+        self.beats[loop] = self.clock()
 
     async def _may_start(self, entry: ConnectorSettings) -> bool:
         """Whether a connector whose time has come is read: nobody paused it, and nothing is to be waited for."""
@@ -303,6 +318,7 @@ class House:
         """
         deadline: datetime | None = None
         while not self.stop.is_set():
+            self._beat("posting")
             self.news.clear()
             last_look = done()
             accepted_before = self.figures.accepted
@@ -326,6 +342,7 @@ class House:
 
         def show(now_done: Dispatched) -> None:
             nonlocal shown
+            self._beat("posting")
             self.figures.posted += now_done.posted - shown.posted
             self.figures.accepted += now_done.accepted - shown.accepted
             shown = replace(now_done)
@@ -363,6 +380,7 @@ class House:
         """Look for the signals whose answer was lost, those of a syncd that died beside us included, until `done`."""
         others: set[str] = set()
         while not (done.is_set() or self.stop.is_set()):
+            self._beat("looking for lost answers")
             self.lost.clear()
             await self.ledger.confirm_presence()
             await self._suspect()
@@ -401,6 +419,7 @@ class House:
         gate = Gate()
         deadline: datetime | None = None
         while True:
+            self._beat("following outcomes")
             if done.is_set() and deadline is None:
                 deadline = self.clock() + patience
             is_last = deadline is not None and self.clock() >= deadline
