@@ -147,6 +147,9 @@ class DropFolder(Connector):
     async def check(self, http: httpx.AsyncClient) -> str:  # noqa: ARG002 - files need no client
         return await asyncio.to_thread(self._glance)
 
+    def watched(self) -> Sequence[Path]:
+        return (self.path,)
+
     def _sweep(self) -> Sweep:
         return Sweep(
             path=self.path,

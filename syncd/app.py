@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from syncd.connector import Source
 from syncd.dispatch import Delivery, Dispatched, dispatch
 from syncd.errors import KeyRefused, NotReady, SyncdError
 from syncd.figures import Figures, halted
+from syncd.folders import stirred
 from syncd.ledger import Database, Leases, Ledger, State, report
 from syncd.logs import get_logger
 from syncd.mirror import Mirror
@@ -32,7 +34,7 @@ from syncd.rebuild import Rebuilt, rebuild
 from syncd.reconcile import Reconciled, reconcile
 from syncd.rerun import Rerun, rerun, rerun_failed
 from syncd.retry import Backoff
-from syncd.scheduler import Scheduler, Timetable, held_until, spread
+from syncd.scheduler import Scheduler, Timetable, held_until, next_run, spread
 from syncd.settings import ConnectorSettings
 from syncd.track import Tracked, track
 from syncd.zentrik import Zentrik
@@ -50,6 +52,8 @@ _LOOK_AFTER = timedelta(seconds=2)  # how soon a lost answer is looked for, at t
 _GAP_PER_CALL = timedelta(milliseconds=100)  # the longer, the more calls a round takes
 _WATCH = timedelta(seconds=5)  # how soon what a dead syncd was posting is looked for
 _LEAST_LEASE = timedelta(seconds=10)  # on a signal that is being posted
+_TICK = timedelta(seconds=30)  # between two looks whether the clock was set back
+_SET_BACK = timedelta(seconds=30)  # by less than this nothing comes too late that matters
 _STUCK = timedelta(minutes=10)  # a loop comes round every 30 s; a sweep through a large workspace takes minutes
 _REFUSED = timedelta(minutes=1)  # between two looks whether Zentrik takes our key again
 
@@ -229,6 +233,8 @@ class House:
                     tasks.create_task(self._settle(self.stop))
                     tasks.create_task(self._follow(None, done=self.stop, patience=timedelta(0)))
                     tasks.create_task(self._unless_stopped(self._keep_tidy()))
+                    tasks.create_task(self._unless_stopped(self._watch_folders(entries.values())))
+                    tasks.create_task(self._unless_stopped(self._keep_time(entries)))
                     tasks.create_task(self._unless_stopped(fail()))
                 while reading:
                     await asyncio.wait(reading)
@@ -239,6 +245,28 @@ class House:
         await self._until_stopped(work())
         await self._count()
         log.info("stopped", posted=self.figures.posted, accepted=self.figures.accepted)
+
+    async def _watch_folders(self, entries: Iterable[ConnectorSettings]) -> None:
+        """Read a connector as soon as something happens in a folder of its own."""
+        folders = {entry.name: paths for entry in entries if (paths := entry.connector.watched())}
+        if folders:
+            async with aclosing(stirred(folders)) as changes:
+                async for names in changes:
+                    for name in names:
+                        self.start_now(name)
+
+    async def _keep_time(self, entries: Mapping[str, ConnectorSettings]) -> None:
+        """Plan anew when the clock is set back: what was planned by the old time would come too late."""
+        while True:
+            wall, steady = self.clock(), time.monotonic()
+            await asyncio.sleep(_TICK.total_seconds())
+            expected = wall + timedelta(seconds=time.monotonic() - steady)
+            if expected - self.clock() > _SET_BACK:
+                await self._begin()
+                rows = await self.ledger.ask(report.connector_rows)
+                for name, entry in entries.items():
+                    if moment := next_run(entry, rows.get(name), self.clock()):
+                        self.scheduler.again_at(name, moment)
 
     def start_now(self, name: str) -> None:
         """Have the daemon read a connector at once, if it is not being read; one that is paused is not."""

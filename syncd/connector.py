@@ -24,6 +24,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import ClassVar
 
 import httpx
@@ -124,6 +125,10 @@ class Connector(Settings, ABC):
         """What an error means in the vendor's terms, and what to do about it; one sentence or two, without a full stop
         at the end."""
         return None
+
+    def watched(self) -> Sequence[Path]:
+        """The files and folders of this machine that it reads: a change in one of them is worth a reading at once."""
+        return ()
 
     @abstractmethod
     def fetch(self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window) -> AsyncGenerator[Page, None]:

@@ -40,9 +40,13 @@ class Timetable:
     zone: str = "UTC"
 
     def next_start(self, last: datetime | None, now: datetime) -> datetime:
-        """The start after `last` (None: never yet, so now). One that was missed is now, however many they were."""
+        """The start after `last` (None: never yet, so now). One that was missed is now, however many they were.
+
+        A `last` that lies ahead is by a clock that was set back since: it counts as now.
+        """
         if last is None:
             return now
+        last = min(last, now)
         if self.every is not None:
             return max(now, last + self.every)
         due: datetime | None = self.trigger().get_next_fire_time(None, last + timedelta(microseconds=1))

@@ -305,6 +305,25 @@ class TestRunForEver:
             figures = await house.run_once([entry.source], Span(), timedelta(0), only=True)
         assert figures.connectors["survey"].new == 2
 
+    async def test_a_clock_that_is_set_back_holds_nothing_up(
+        self, config: Config, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Readings that were planned by the old time come at the new one, not an hour late."""
+        monkeypatch.setattr("syncd.app._TICK", timedelta(milliseconds=20))
+        back = [timedelta(0)]
+        planned: dict[str, datetime] = {}
+        async with asyncio.timeout(20), open_house(config, "run") as house:
+            house.clock = lambda: datetime.now(UTC) - back[0]
+            monkeypatch.setattr(house.scheduler, "again_at", lambda name, moment: planned.update({name: moment}))
+            keeping = asyncio.create_task(house._keep_time(dict(config.connectors)))
+            await asyncio.sleep(0.1)
+            assert planned == {}
+            back[0] = timedelta(hours=1)
+            while not planned:  # noqa: ASYNC110 - it happens in the task
+                await asyncio.sleep(0.01)
+            assert abs(planned["survey"] - house.clock()) < timedelta(seconds=5)
+            keeping.cancel()
+
     async def test_its_figures_add_up_over_many_readings(self, config: Config, tmp_path: Path) -> None:
         """A daemon that reads a connector again and again accounts for all of it when it is stopped."""
         [entry] = config.connectors.values()

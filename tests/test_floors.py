@@ -31,7 +31,7 @@ FLOORS = {
     ),
     4: (
         "promises",
-        "scheduler preview figures < app < status check < screens < demo < daemon < cli < __main__",
+        "scheduler folders preview figures < app < status check < screens < demo < daemon < cli < __main__",
     ),
 }
 """Each entry is a staircase: a module may import from the floors below and from lower steps (to the left of a `<`) of

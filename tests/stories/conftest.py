@@ -104,6 +104,11 @@ class Operator:
         assert found is not None
         return found
 
+    def connector(self, name: str) -> dict[str, Any]:
+        """What `status --json` says of a connector."""
+        found: dict[str, Any] = json.loads(self.syncd("status", "--json").stdout)["connectors"][name]
+        return found
+
     def signals(self) -> list[dict[str, Any]]:
         """What `signals --json` lists."""
         return [json.loads(line) for line in self.syncd("signals", "--json").stdout.splitlines()]

@@ -89,6 +89,17 @@ def test_the_daemon_and_a_run_beside_it_share_the_work(operator: Operator, sandb
     assert len(sandbox.books) == len(operator.signals())
 
 
+def test_what_is_dropped_while_the_daemon_runs_is_delivered_at_once(operator: Operator, sandbox: Sandbox) -> None:
+    """Nobody waits an hour for a file, though the connector is read every hour."""
+    with operator.started("run") as daemon:
+        until(lambda: operator.connector("survey")["lastSuccess"] is not None, daemon)
+        for number in (1, 2):
+            operator.drop(f"{number}.csv", f"id,comment\n{number},Dropped as file {number}.\n")
+            until(lambda number=number: sandbox.books.statuses().get("processed") == number, daemon)
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(10) == 0, daemon.communicate()
+
+
 def test_a_changed_configuration_is_taken_on_sighup(operator: Operator, sandbox: Sandbox) -> None:
     """A connector that is added to the file is read without a restart of the service, and the others go on."""
     operator.drop("october.csv", ROWS)
