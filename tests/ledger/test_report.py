@@ -273,6 +273,9 @@ class TestReadings:
             succeeded_at=good,
             error_code="credentials_refused",
             error_message="the token expired",
+            failures=1,
+            paused_at=None,
+            rests_until=None,
         )
 
     async def test_what_was_set_aside_comes_newest_first(self, books: Books) -> None:
