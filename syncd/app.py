@@ -83,6 +83,7 @@ class House:
     news: asyncio.Event = field(default_factory=asyncio.Event)  # there may be something to post
     accepted: asyncio.Event = field(default_factory=asyncio.Event)  # there is an outcome to wait for
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # there is a signal to be looked for
+    auths: dict[str, http_client.Sorted] = field(default_factory=dict)  # by connector: their tokens outlive a reading
     beats: dict[str, datetime] = field(default_factory=dict)  # when each loop came round last
     scheduler: Scheduler = field(default_factory=Scheduler)
     endures: bool = False  # whether a refused key is waited out
@@ -313,6 +314,7 @@ class House:
                 sleep=asyncio.sleep,
                 draw=self.draw,
                 allow_http=source.allow_http,
+                auth=self.auths.setdefault(source.name, http_client.Sorted(source.connector)),
             ) as http:
                 pulled = await pull(
                     source, self.ledger, http, self.run, self.clock, left, stopping=self.stop.is_set, on_page=show

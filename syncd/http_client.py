@@ -74,13 +74,14 @@ def lend(
     patience: timedelta = PATIENCE,
     largest: int = LARGEST,
     transport: httpx.AsyncBaseTransport | None = None,
+    auth: Sorted | None = None,
 ) -> httpx.AsyncClient:
     """A client for this connector alone, to be closed after use: `async with lend(...) as http`.
 
     `clock` gives the time with its zone, `sleep` waits a number of seconds, `draw` gives a number in [0, 1). Without
     `allow_http`, plain http is spoken on this machine only.
     `patience` bounds what one request may take with all its waits; with zero it is asked once. `transport` stands in
-    for the network.
+    for the network. `auth` is that of an earlier client of the same connector: a token it fetched is still good.
 
     GET and HEAD are asked again where there is hope, a POST only with `extensions={"idempotent": True}`. What can be
     raised: `CredentialsRefused`, `RateLimited`, `SourceError` with the code `host_refused`, `unavailable`,
@@ -101,7 +102,7 @@ def lend(
     return Lent(
         connector,
         transport=polite,
-        auth=Sorted(connector),
+        auth=auth or Sorted(connector),
         timeout=timeout,
         headers={"User-Agent": user_agent},
         follow_redirects=True,

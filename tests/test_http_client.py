@@ -21,7 +21,7 @@ from syncd import __version__, logs
 from syncd.connector import Checkpoint, Connector, Limit, Page, Window
 from syncd.errors import CredentialsRefused, RateLimited, SourceError
 from syncd.fates import Later
-from syncd.http_client import lend
+from syncd.http_client import Sorted, lend
 from syncd.zentrik import Troubled, Zentrik
 
 START = datetime(2025, 3, 11, 14, 30, tzinfo=UTC)
@@ -231,6 +231,17 @@ async def test_an_auth_may_renew_its_token(borrow: Borrow) -> None:
 
     async with borrow(Network(by=vendor), Vendor(credentials=Tokens())) as http:
         assert (await http.get(ADDRESS)).status_code == 200
+
+
+async def test_a_token_outlives_the_client_that_fetched_it(borrow: Borrow) -> None:
+    """A connector that is read every ten minutes fetches a token when the old one is over, not every ten minutes."""
+    connector = Vendor(credentials=Tokens())
+    network = Network(httpx.Response(200, headers={"X-Token": "t-1"}), httpx.Response(200), httpx.Response(200))
+    auth = Sorted(connector)
+    for _ in range(2):
+        async with borrow(network, connector, auth=auth) as http:
+            await http.get(ADDRESS)
+    assert [request.url.path for request in network.asked] == ["/token", "/tickets", "/tickets"]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
