@@ -22,7 +22,7 @@ from syncd.config import Config
 from syncd.connector import Source
 from syncd.dispatch import Delivery, Dispatched, dispatch
 from syncd.errors import KeyRefused, NotReady, SyncdError
-from syncd.figures import Figures, halted
+from syncd.figures import Figures, Moved, halted
 from syncd.folders import stirred
 from syncd.ledger import Database, Leases, Ledger, State, report
 from syncd.logs import get_logger
@@ -84,6 +84,7 @@ class House:
     accepted: asyncio.Event = field(default_factory=asyncio.Event)  # there is an outcome to wait for
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # there is a signal to be looked for
     auths: dict[str, http_client.Sorted] = field(default_factory=dict)  # by connector: their tokens outlive a reading
+    wanted: set[str] = field(default_factory=set)  # connectors that somebody wants to be read now
     beats: dict[str, datetime] = field(default_factory=dict)  # when each loop came round last
     scheduler: Scheduler = field(default_factory=Scheduler)
     endures: bool = False  # whether a refused key is waited out
@@ -254,7 +255,7 @@ class House:
             async with aclosing(stirred(folders)) as changes:
                 async for names in changes:
                     for name in names:
-                        self.start_now(name)
+                        self.scheduler.again_at(name, self.clock())
 
     async def _keep_time(self, entries: Mapping[str, ConnectorSettings]) -> None:
         """Plan anew when the clock is set back: what was planned by the old time would come too late."""
@@ -270,7 +271,9 @@ class House:
                         self.scheduler.again_at(name, moment)
 
     def start_now(self, name: str) -> None:
-        """Have the daemon read a connector at once, if it is not being read; one that is paused is not."""
+        """Have the daemon read a connector at once, if it is not being read. One that is paused is not; one that is
+        tried more rarely because it keeps failing is, for somebody asks for it."""
+        self.wanted.add(name)
         self.scheduler.again_at(name, self.clock())
 
     def stuck(self) -> list[str]:
@@ -287,8 +290,10 @@ class House:
         if row is not None and row.paused_at is not None:
             log.debug("paused", connector=entry.name)
             return False
+        is_wanted = entry.name in self.wanted
+        self.wanted.discard(entry.name)
         until = held_until(entry, row)
-        if until is not None and until > self.clock():
+        if until is not None and until > self.clock() and not is_wanted:
             log.debug("not read yet", connector=entry.name, until=until.isoformat(timespec="seconds"))
             return False
         return True
@@ -687,6 +692,7 @@ async def preview_all(
             ):
                 async for one in shown:
                     yield one
+        figures.passed_on = Moved(figures.new, 0)  # what a run would queue is queued by none
     finally:
         if ledger is not None:
             ledger.close()

@@ -9,7 +9,7 @@ from datetime import timedelta
 from types import UnionType
 from typing import Any, Literal
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from syncd import registry
@@ -35,7 +35,7 @@ def settings(name: str) -> tuple[str, list[tuple[str, str, str, str]]]:
     connector = registry.connector_class(name)
     secrets = set(secret_fields(connector))
     rows = [
-        (field, _words(info.annotation), _default(info), _meaning(info, field if field in secrets else None))
+        (field, form(info.annotation), _default(info), _meaning(info, field if field in secrets else None))
         for field, info in connector.model_fields.items()
     ]
     return f"{name}: {_first_line(connector)}", rows
@@ -46,14 +46,17 @@ def _first_line(connector: type[Connector]) -> str:
     return words.splitlines()[0].rstrip(".")
 
 
-def _words(annotation: Any) -> str:
+def form(annotation: Any) -> str:
+    """What is written for a setting of that type: `text`, `duration`, `eu | us`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mapping"
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, UnionType):
-        return " or ".join(_words(part) for part in typing.get_args(annotation) if part is not type(None))
+        return " or ".join(form(part) for part in typing.get_args(annotation) if part is not type(None))
     if origin is Literal:
         return " | ".join(str(value) for value in typing.get_args(annotation))
     if origin is typing.Annotated:
-        return _words(typing.get_args(annotation)[0])
+        return form(typing.get_args(annotation)[0])
     if origin in (list, tuple, set, frozenset, Sequence):
         return "list"
     if origin in (dict, Mapping):
@@ -66,7 +69,11 @@ def _words(annotation: Any) -> str:
 def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "required"
-    value = info.get_default(call_default_factory=True, validated_data={})
+    return written(info.get_default(call_default_factory=True, validated_data={}))
+
+
+def written(value: object) -> str:
+    """A value as it is written in the configuration; a dash for none."""
     match value:
         case None | str() | list() | tuple() | set() | frozenset() | Mapping() if not value:
             return "-"
@@ -76,6 +83,8 @@ def _default(info: FieldInfo) -> str:
             return str(value).lower()
         case list() | tuple() | set() | frozenset():
             return ", ".join(map(str, value))
+        case BaseModel():
+            return f"{{{', '.join(f'{name}: {written(each)}' for name, each in value)}}}"
         case _:
             return str(value)
 

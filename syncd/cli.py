@@ -124,13 +124,29 @@ def check(ctx: click.Context, names: tuple[str, ...]) -> None:
     ctx.exit(code)
 
 
+@cli.command("alert-test")
+@click.pass_context
+def alert_test(ctx: click.Context) -> None:
+    """Send one alert by every way that is set up, and say which of them took it."""
+    from syncd import alerting, screens
+
+    settings = _config(ctx).alerts
+    results = asyncio.run(alerting.try_out(settings, datetime.now(UTC)))
+    if not results:
+        raise ConfigError("no alerts are set up; write alerts.webhook or alerts.email.to in the configuration")
+    _console().print(screens.checks(results))
+    ctx.exit(0 if all(well for _, well, _ in results) else 1)
+
+
 @cli.command()
 @click.pass_context
 def run(ctx: click.Context) -> None:
     """Run for ever: every connector at its times, until a SIGTERM. A SIGHUP has the configuration read again."""
     from syncd.daemon import Daemon
+    from syncd.notify import Notify
 
-    ctx.exit(asyncio.run(Daemon(lambda: _config(ctx, level="INFO")).run()))
+    notify = Notify.from_environ(os.environ, os.getpid())
+    ctx.exit(asyncio.run(Daemon(lambda: _config(ctx, level="INFO"), notify).run()))
 
 
 @cli.command("run-once")

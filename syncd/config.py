@@ -22,7 +22,9 @@ from syncd.errors import ConfigError
 from syncd.mistakes import Mistake, nearest, takes_text
 from syncd.places import Given, Path, Place, paths
 from syncd.settings import (
+    AlertSettings,
     ConnectorSettings,
+    EmailSettings,
     Ledger,
     PullLease,
     Retention,
@@ -65,6 +67,7 @@ class Config(BaseSettings):
     ledger: Annotated[Ledger, Field(repr=False)] = "sqlite:///syncd.db"
     web: WebSettings | None = WebSettings()
     retention: Retention = Retention()
+    alerts: AlertSettings = AlertSettings()
     shutdown_timeout: ShutdownTimeout = timedelta(seconds=20)
     lease: PullLease = timedelta(minutes=20)
     connectors: Annotated[Mapping[str, ConnectorSettings], _ReadOnly] = Field(default_factory=dict)
@@ -121,6 +124,15 @@ def _sections(validation: Validation) -> dict[str, Any]:
             values[key] = value
     if isinstance(zentrik := values.get("zentrik"), dict):
         values["zentrik"] = validation.made(ZentrikSettings, zentrik, ("zentrik",)) or ZentrikSettings()
+    if isinstance(web := values.get("web"), dict):
+        values["web"] = validation.made(WebSettings, web, ("web",)) or WebSettings()
+    if isinstance(alerts := values.get("alerts"), dict):
+        if isinstance(email := alerts.get("email"), dict):
+            made = validation.made(EmailSettings, email, ("alerts", "email"))
+            alerts = {**alerts, "email": made or EmailSettings()}
+        elif "email" in alerts and alerts["email"] is None:  # every line of it is commented out
+            alerts = {key: value for key, value in alerts.items() if key != "email"}
+        values["alerts"] = validation.made(AlertSettings, alerts, ("alerts",)) or AlertSettings()
     return {**values, "connectors": validation.connectors(values.get("connectors", {}))}
 
 

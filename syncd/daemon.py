@@ -10,15 +10,24 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
 
+from syncd.alerting import watch_over
 from syncd.app import House, open_house
 from syncd.config import Config
-from syncd.errors import ConfigError
+from syncd.errors import ConfigError, LedgerUnusable, SyncdError
 from syncd.logs import get_logger
+from syncd.notify import Notify
+from syncd.web.serving import serve
+from syncd.web.site import site
 
 INTERRUPTED = 130
+_STATUS = timedelta(minutes=1)  # between two words to systemd, where it does not watch us
 
 log = get_logger()
 
@@ -32,6 +41,7 @@ class Daemon:
     """
 
     load: Callable[[], Config]
+    notify: Notify = field(default_factory=Notify)
     refused: str | None = None
     came: list[signal.Signals] = field(default_factory=list)
     house: House | None = None
@@ -39,34 +49,101 @@ class Daemon:
 
     async def run(self) -> int:
         """Go on until a signal says otherwise; the exit code. Raises `ConfigError` and `LedgerError`."""
-        config = self.load()
+        async with _beside(self._show_life()):
+            return await self._run()
+
+    async def _run(self) -> int:
+        config, before = self.load(), None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         while not self.came:
-            async with open_house(config, "run") as self.house:
-                if not (self.came or self.following):  # a signal may have come while it was opened
-                    await self.house.run_for_ever()
+            try:
+                async with open_house(config, "run") as self.house, self._page(self.house):
+                    before = None
+                    if not (self.came or self.following):  # a signal may have come while it was opened
+                        async with _beside(self._announce(self.house), watch_over(self.house, lambda: self.refused)):
+                            await self.house.run_for_ever()
+            except (ConfigError, LedgerUnusable) as error:  # no key, no ledger, a port that is taken
+                if before is None:
+                    raise
+                config, before = before, None
+                self._refuse(error)
             if self.following is not None:
-                config, self.following = self.following, None
+                config, before, self.following = self.following, config, None
                 log.info("the configuration was read again", connectors=len(config.connectors))
         return INTERRUPTED if signal.SIGINT in self.came else 0
+
+    def _refuse(self, error: SyncdError) -> None:
+        self.refused = str(error)
+        log.error("the configuration cannot be used; the one before it stays", reason=str(error))
+
+    @asynccontextmanager
+    async def _page(self, house: House) -> AsyncIterator[None]:
+        """The status page, from before the loops begin until after they end. Raises `ConfigError`."""
+        web = house.config.web
+        if web is None:
+            yield
+            return
+        page = site(house, host=web.host, token=web.token, refused=lambda: self.refused)
+        async with serve(page, web.host, web.port) as address:
+            log.info("the status page is open", address=address)
+            yield
+
+    async def _announce(self, house: House) -> None:
+        """Tell systemd as soon as the loops run."""
+        while not house.beats:  # noqa: ASYNC110 - they show it by no event
+            await asyncio.sleep(0.02)
+        self.notify.ready(_in_a_line(house))
+
+    async def _show_life(self) -> None:
+        """Show systemd that we live, as long as the loops come round and nothing holds this one up."""
+        pause = self.notify.watchdog / 2 if self.notify.watchdog else _STATUS
+        while True:
+            if self.house is None or not self.house.stuck():
+                self.notify.alive(_in_a_line(self.house))
+            else:
+                self.notify.status(f"no progress in {', '.join(self.house.stuck())}")
+            await asyncio.sleep(pause.total_seconds())
 
     def _stop(self, number: signal.Signals) -> None:
         if self.came:
             os._exit(INTERRUPTED)  # nothing is lost by it: the ledger knows what was under way
         self.came.append(number)
+        self.notify.stopping()
         if self.house:
             self.house.stop.set()
 
     def _reload(self) -> None:
+        self.notify.reloading(time.monotonic())
         try:
             self.following = self.load()
         except ConfigError as error:
-            self.refused = str(error)
-            log.error("the configuration cannot be used; the one before it stays", reason=str(error))
+            self._refuse(error)
+            self.notify.ready("the configuration cannot be used; the one before it stays")
             return
         self.refused = None
         if self.house:
             self.house.stop.set()
+
+
+def _in_a_line(house: House | None) -> str:
+    if house is None:
+        return "starting"
+    number, accepted = len(house.config.connectors), house.figures.accepted
+    return f"{number} connector{'' if number == 1 else 's'}; {accepted} signals accepted since the start"
+
+
+@asynccontextmanager
+async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have this work done beside the block, and dropped at its end."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                log.error("what ran beside the loops ended with an error", exc_info=ended)

@@ -53,6 +53,7 @@ async def preview(
             try:
                 async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
                     async for reading in readings:
+                        pulled.shown += reading.shown
                         pulled.skipped += len(reading.set_aside) + reading.filtered
                         pulled.unchanged += reading.unchanged
                         pulled.set_aside += reading.set_aside
@@ -65,7 +66,9 @@ async def preview(
             enough = span.limit is not None and pulled.new >= span.limit
             if revisit_at is None or revisit_at > patient_until or pulled.error or enough:
                 break
-            pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = 0  # it is read anew from where it was
+            pulled.shown = pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = (
+                0  # it is read anew from where it was
+            )
             pulled.set_aside.clear()
             notes.forget_seen()
             await sleep(max(0.0, (revisit_at - clock()).total_seconds()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from rich import box
 from rich.console import Console, Group
@@ -21,6 +21,7 @@ from syncd.ledger.report import AsideRow, Event, SignalRow
 from syncd.logs import printable
 from syncd.pull import Pulled
 from syncd.rebuild import Rebuilt
+from syncd.spans import ago, span
 from syncd.status import ConnectorStatus, Status
 
 _COLOURS = {
@@ -33,22 +34,6 @@ _COLOURS = {
     State.REJECTED: "red",
     State.DELETED: "dim",
 }
-
-
-def ago(moment: datetime | None, now: datetime) -> str:
-    """`3 min ago`, `in 2 h`, `-`."""
-    if moment is None:
-        return "-"
-    span = now - moment
-    return f"in {_span(-span)}" if span < timedelta(0) else f"{_span(span)} ago"
-
-
-def _span(span: timedelta) -> str:
-    seconds = span.total_seconds()
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _state(state: State) -> Text:
@@ -196,7 +181,7 @@ def status(now: datetime, report: Status) -> Group:
             _health(connector),
             ago(connector.last_run, now),
             _next(connector, now),
-            _span(connector.lag) if connector.lag is not None else "-",
+            span(connector.lag) if connector.lag is not None else "-",
             _counts(connector),
         )
     parts: list[Table | Text] = [table]

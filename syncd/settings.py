@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Any
+from email.errors import HeaderParseError
+from email.headerregistry import Address
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
@@ -11,12 +13,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 from syncd import cron
 from syncd.connector import Connector, Source
 from syncd.errors import ConfigError
-from syncd.fields import Duration, Settings, TimeZone, WebAddress, is_open_to_all, lasting
+from syncd.fields import Duration, Settings, TimeZone, WebAddress, is_loopback, is_open_to_all, lasting
 
 _INSTANT = timedelta(milliseconds=10)
 _HOUR = timedelta(hours=1)
 _YEAR = timedelta(days=365)
 _CENTURY = timedelta(days=36_500)
+_SHORTEST_TOKEN = 16
 
 
 def _api_key(secret: SecretStr | None) -> SecretStr | None:
@@ -29,6 +32,50 @@ def _api_key(secret: SecretStr | None) -> SecretStr | None:
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise ValueError("holds a character that no key has; was it copied whole, and nothing beside it?")
     return SecretStr(key)
+
+
+def _token(secret: SecretStr | None) -> SecretStr | None:
+    """A token that travels in a header, and that nobody guesses."""
+    if secret is None:
+        return None
+    token = secret.get_secret_value().strip()
+    if not (token.isascii() and token.isprintable()) or " " in token or len(token) < _SHORTEST_TOKEN:
+        raise ValueError(
+            f"must be {_SHORTEST_TOKEN} or more letters, digits and signs without spaces; "
+            "`openssl rand -hex 32` makes one"
+        )
+    return SecretStr(token)
+
+
+def _secret_address(secret: SecretStr | None) -> SecretStr | None:
+    """An address that whoever knows may use. It stays out of the message."""
+    if secret is None:
+        return None
+    address = secret.get_secret_value().strip()
+    try:
+        parts = urlsplit(address)
+        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not (is_usable and address.isascii() and address.isprintable()) or " " in address:
+        raise ValueError("must be a whole address, like https://hooks.example.com/services/T0/B0/x")
+    if is_open_to_all(address):
+        raise ValueError("must begin with https: whoever reads this address on the way can use it")
+    return SecretStr(address)
+
+
+def _mail_address(text: str) -> str:
+    try:
+        is_usable = text.isascii() and bool(Address(addr_spec=text).domain)
+    except (ValueError, HeaderParseError, IndexError):
+        is_usable = False
+    if not is_usable:
+        raise ValueError("is no e-mail address; write for example ops@example.com, without a name before it")
+    return text
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
 
 
 def _cron(text: str | None) -> str | None:
@@ -128,16 +175,70 @@ class ZentrikSettings(Settings):
 
 
 class WebSettings(Settings):
-    """Where the status page listens; port 0 takes any free one."""
+    """Where the status page listens; port 0 takes any free one. `token` lets people and machines in, and is required
+    where others than this machine can reach it."""
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
+    token: Annotated[SecretStr | None, AfterValidator(_token)] = None
+
+    @model_validator(mode="after")
+    def _guarded(self) -> WebSettings:
+        if self.token is None and not is_loopback(self.host):
+            raise ValueError(
+                f"host: {self.host} can be reached from other machines, so the page wants a token; set web.token or "
+                "web.token_file (`openssl rand -hex 32` makes one), or listen on 127.0.0.1"
+            )
+        return self
 
 
 class Retention(Settings):
     """How long to keep what is no longer needed: `bodies` of delivered signals."""
 
     bodies: Annotated[Duration, lasting(timedelta(0), _CENTURY)] = timedelta(days=30)
+
+
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+SecretAddress = Annotated[SecretStr | None, AfterValidator(_secret_address)]
+
+
+class EmailSettings(Settings):
+    """How alerts are mailed, when there is somebody in `to`: by the server at `host`, which is spoken to in the open
+    (`none`), from the greeting on encrypted (`starttls`), or encrypted throughout (`tls`)."""
+
+    host: Annotated[str, Field(min_length=1)] = "localhost"
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    username: str | None = None
+    password: SecretStr | None = None
+    sender: MailAddress = "syncd@localhost"
+    to: Annotated[tuple[MailAddress, ...], BeforeValidator(_one_or_more)] = ()
+
+    @model_validator(mode="after")
+    def _login_is_safe(self) -> EmailSettings:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password go together; give both or neither")
+        if self.password is not None and self.tls == "none" and not is_loopback(self.host):
+            raise ValueError("tls: without encryption the password could be read by anybody on the way")
+        return self
+
+
+class AlertSettings(Settings):
+    """Who is told of trouble, and of what. `name` is what this syncd is called in the messages.
+
+    A webhook gets each alert as JSON. `ping` is called every `ping_every`, as long as everything gets on: whoever
+    watches for these calls hears of a syncd that cannot say anything any more. A connector that cannot be read, or a
+    Zentrik that is not well, is told of after `stopped_after`; one whose oldest record waits for Zentrik for longer
+    than `lag_over` (None: never).
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=100)] = "syncd"
+    webhook: SecretAddress = None
+    email: EmailSettings = EmailSettings()
+    ping: SecretAddress = None
+    ping_every: Annotated[Duration, lasting(timedelta(seconds=10), timedelta(days=1))] = timedelta(minutes=5)
+    stopped_after: Annotated[Duration, lasting(timedelta(0), _YEAR)] = timedelta(minutes=15)
+    lag_over: Annotated[Duration, lasting(timedelta(seconds=1), _YEAR)] | None = _HOUR
 
 
 class Entry(Settings):

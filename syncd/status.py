@@ -19,7 +19,8 @@ class ConnectorStatus:
 
     `state` is ok, stopped (its last run ended in an error, or nothing of it is posted any more), running, new (it never
     ran), paused, off, or gone (no longer in the configuration). `lag` is how long its oldest record has waited to be
-    accepted by Zentrik. `overdue` counts signals that Zentrik has been processing for too long.
+    accepted by Zentrik. `failures` counts its readings in a row that ended in an error, `overdue` the signals that
+    Zentrik has been processing for too long.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ConnectorStatus:
     set_aside: int
     lag: timedelta | None
     overdue: int = 0
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
                 set_aside=aside.get(name, 0),
                 lag=now - waiting[name] if name in waiting else None,
                 overdue=overdue.get(name, 0),
+                failures=row.failures if row else 0,
             )
         )
     return Status(shown)

@@ -47,10 +47,6 @@ FAULTS = Faults(
     share_of_reads={"500": 0.005, "cut_before": 0.005},
 )
 
-PER_SECOND = 5
-WARM_UP = 120.0
-"""Seconds until the first figures count: imports, caches and the first pages have taken their memory by then."""
-
 MOST_GROWTH = 0.05
 """Memory may differ by so much between the first and the last quarter after the warm-up."""
 
@@ -72,6 +68,8 @@ class Soak:
 
     folder: Path
     minutes: float
+    per_second: int
+    warm_up: float
     samples: list[Sample] = field(default_factory=list)
     written: int = 0
 
@@ -85,7 +83,7 @@ class Soak:
             with self._daemon(config) as daemon:
                 began = time.monotonic()
                 while (passed := time.monotonic() - began) < self.minutes * 60:
-                    self._write(int(passed * PER_SECOND) + 1)
+                    self._write(int(passed * self.per_second) + 1)
                     self._look(daemon.pid, passed, sandbox)
                     time.sleep(5)
                     if daemon.poll() is not None:
@@ -131,7 +129,7 @@ class Soak:
         )
 
     def _tell(self, sandbox: Sandbox) -> int:
-        counted = [sample for sample in self.samples if sample.at >= min(WARM_UP, self.minutes * 15)]
+        counted = [sample for sample in self.samples if sample.at >= min(self.warm_up, self.minutes * 45)]
         quarter = max(1, len(counted) // 4)
         first, last = counted[:quarter], counted[-quarter:]
         names = ("memory", "files", "threads", "behind")
@@ -154,9 +152,16 @@ def main() -> None:
     """Read the command line, and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--per-second", type=int, default=20, help="rows that are written a second")
+    parser.add_argument(
+        "--warm-up",
+        type=float,
+        default=1200,
+        help="seconds until figures count: what remembers the last 20,000 signals is full by then",
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        sys.exit(Soak(Path(folder), arguments.minutes).run())
+        sys.exit(Soak(Path(folder), arguments.minutes, arguments.per_second, arguments.warm_up).run())
 
 
 if __name__ == "__main__":

@@ -147,6 +147,12 @@ class TestLooking:
         assert datetime.fromisoformat(survey["nextRun"]) > datetime.now(UTC)
         assert "survey" in terminal("status").stdout
 
+    def test_a_dry_runs_figures_add_up(self, terminal: Terminal) -> None:
+        """Nobody's first look at syncd ends with a complaint about its own sums."""
+        shown = terminal("run-once", "--dry-run").stdout
+        assert "nothing was sent, nothing stored" in shown
+        assert "do not add up" not in shown
+
     def test_a_connector_is_paused_and_resumed(self, terminal: Terminal) -> None:
         """While somebody mends a source it is left alone, and `status` says so; the others are read as ever."""
         assert "survey is paused" in terminal("pause", "survey").stdout

@@ -458,13 +458,15 @@ def entry(lines: str) -> str:
             id="near-twin",
         ),
         pytest.param(
-            "web: {zzz: 1}", "config.yaml:1: web.zzz: unknown setting; known here: host, port", id="nothing-near"
+            "web: {zzz: 1}",
+            "config.yaml:1: web.zzz: unknown setting; known here: host, port, token, token_file",
+            id="nothing-near",
         ),
         pytest.param("leger: x", "config.yaml:1: leger: unknown setting; did you mean ledger?", id="section"),
         pytest.param(
             "_env_prefix: x",
-            "config.yaml:1: _env_prefix: unknown setting; known here: connectors, lease, ledger, retention, "
-            "shutdown_timeout, web, zentrik",
+            "config.yaml:1: _env_prefix: unknown setting; known here: alerts, connectors, lease, ledger, "
+            "retention, shutdown_timeout, web, zentrik",
             id="library-parameter",
         ),
         pytest.param(
@@ -1113,3 +1115,88 @@ def test_a_bound_of_a_connectors_duration_is_told_as_one_is_written(tmp_path: Pa
     path.write_text("connectors: {apple: {type: app_store_rss, app_id: 64, reread: 1h}}", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"reread: 1h is too short; write 1d or more"):
         load(path, {})
+
+
+ALERTS = """
+alerts:
+  name: acme
+  webhook_file: hook
+  email: {host: smtp.example.com, port: 465, tls: tls, username: ops, password: planted-mail-pass, to: ops@example.com}
+  ping: http://127.0.0.1:9/planted-ping
+  lag_over: null
+"""
+
+
+def test_alerts(loads: Loads) -> None:
+    """Every way of being told is set up as it is written; the addresses and the password are secrets."""
+    Path("hook").write_text("https://hooks.example.com/planted-hook\n", encoding="utf-8")
+    config = loads(ALERTS, SYNCD_ALERTS__STOPPED_AFTER="5m", SYNCD_ALERTS__EMAIL__HOST="mail.example.com")
+    alerts = config.alerts
+    assert alerts.webhook is not None
+    assert alerts.webhook.get_secret_value() == "https://hooks.example.com/planted-hook"
+    assert (alerts.email.to, alerts.email.host, alerts.email.port) == (("ops@example.com",), "mail.example.com", 465)
+    assert (alerts.stopped_after, alerts.lag_over) == (timedelta(minutes=5), None)
+    assert "planted" not in repr(config)
+    assert {"https://hooks.example.com/planted-hook", "planted-mail-pass", "http://127.0.0.1:9/planted-ping"} <= {
+        *config.secrets()
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("webhook: hooks.planted/x", "alerts.webhook: must be a whole address, like https://hooks.example.com/"),
+        ("ping: http://planted.example/x", "alerts.ping: must begin with https: whoever reads this address on the way"),
+        ("webhook: 'https://planted.example/a b'", "alerts.webhook: must be a whole address"),
+        ("ping: https://planted.example:0/", "alerts.ping: must be a whole address"),
+        ("email: {to: [planted]}", "alerts.email.to[0]: is no e-mail address; write for example ops@example.com"),
+        ("email: {sender: 'a@b.c, d@e.f'}", "alerts.email.sender: is no e-mail address"),
+        ('email: {sender: "a@b.c\\nBcc: planted@e.f"}', "alerts.email.sender: is no e-mail address"),
+        ("email: {tls: ssl}", "alerts.email.tls: must be one of 'starttls', 'tls' or 'none'"),
+        ("email: {username: planted}", "alerts.email: username and password go together; give both or neither"),
+        ("email: {host: x.example, tls: none, username: x, password: planted}", "alerts.email.tls: without encryption"),
+        ("email: {pasword: planted}", "alerts.email.pasword: unknown setting; did you mean password?"),
+        ("webhoook: planted", "alerts.webhoook: unknown setting; did you mean webhook?"),
+        ("ping_every: 1s", "alerts.ping_every: 1s is too short; write 10s or more"),
+        ("email: off", "alerts.email: must be a mapping of settings"),
+    ],
+)
+def test_a_mistake_in_the_alerts_is_told_and_betrays_nothing(loads: Loads, text: str, message: str) -> None:
+    """An address is as good as a password: it is not in the message, nor is what was meant to be one."""
+    told = refusal(loads, f"alerts:\n  {text}")
+    assert message in told
+    assert "planted" not in told
+
+
+class TestWebToken:
+    """Who may see the page is settled before anything listens."""
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "syncd.acme.example"])
+    def test_none_is_needed_here_and_one_is_needed_beyond(self, loads: Loads, host: str) -> None:
+        """No page is opened to a network by leaving something out."""
+        assert (web := loads("web: {host: localhost}").web) is not None
+        assert web.token is None
+        with pytest.raises(ConfigError, match=r"config.yaml:1: web\.host: .* the page wants a token; set web\.token"):
+            loads(f"web: {{host: '{host}'}}")
+        web = loads(f"web: {{host: '{host}', token: 0123456789abcdef}}").web
+        assert web is not None
+        assert web.token is not None
+        assert web.token.get_secret_value() == "0123456789abcdef"
+
+    def test_it_can_stand_in_a_file_or_a_variable(self, loads: Loads, tmp_path: Path) -> None:
+        """As every other secret can."""
+        (tmp_path / "token").write_text("0123456789abcdef\n", encoding="utf-8")
+        for config in (
+            loads(f"web: {{token_file: {tmp_path / 'token'}}}"),
+            loads("", SYNCD_WEB__TOKEN="0123456789abcdef"),
+        ):
+            assert config.web is not None
+            assert config.web.token == SecretStr("0123456789abcdef")
+            assert "0123456789abcdef" in config.secrets()
+
+    @pytest.mark.parametrize("token", ["short", "0123456789 abcdef", "0123456789abcdeü", "''"])
+    def test_one_that_protects_nobody_is_refused(self, loads: Loads, token: str) -> None:
+        """A token that is guessed, or that no header can carry, is told at the start, and not repeated."""
+        with pytest.raises(ConfigError, match="16 or more letters") as refused:
+            loads(f"web: {{token: {token}}}")
+        assert token not in str(refused.value)

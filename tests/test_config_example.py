@@ -15,7 +15,7 @@ from syncd.config import Config, Retention, WebSettings, ZentrikSettings, exampl
 from syncd.connector import Connector
 from syncd.fields import Settings
 from syncd.mistakes import known_names
-from syncd.settings import Entry
+from syncd.settings import AlertSettings, EmailSettings, Entry
 
 ENVIRON = {"ZENTRIK_API_KEY": "zk-example"}
 INSTEAD_OF = {"api_key_file": "api_key"}
@@ -52,6 +52,8 @@ def sections() -> Iterator[tuple[tuple[str, ...], type[Settings]]]:
     yield ("zentrik",), ZentrikSettings
     yield ("web",), WebSettings
     yield ("retention",), Retention
+    yield ("alerts",), AlertSettings
+    yield ("alerts", "email"), EmailSettings
     yield ("connectors", "inbox"), Entry
     yield ("connectors", "inbox"), registry.connector_class("csv")
 

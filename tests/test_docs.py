@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import click
+import httpx
 import pytest
 
 from connectors import csv
-from syncd import registry
-from syncd.cli import cli
+from syncd import errors, registry
+from syncd.cli import INTERRUPTED, cli
 from syncd.config import Config, ZentrikSettings, load
+from syncd.connector import Source
 from syncd.ledger import State
+from syncd.pull import explain
 
 TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text(encoding="utf-8")
@@ -130,3 +135,110 @@ def test_the_example_on_its_page_works(name: str, tmp_path: Path) -> None:
     environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", example), "made-up-secret")
     [entry] = load(config, environ).connectors.values()
     assert entry.type == name
+
+
+TROUBLES = (TOP / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+SOURCES = {
+    path: ast.parse(path.read_text(encoding="utf-8"))
+    for shelf in ("syncd", "connectors")
+    for path in sorted((TOP / shelf).rglob("*.py"))
+    if "templates" not in path.parts
+}
+
+
+@cache
+def literals() -> str:
+    """Every text in the code, the parts of f-strings with a … between them, so that a message can be looked for."""
+    found = []
+    for tree in SOURCES.values():
+        for node in ast.walk(tree):
+            match node:
+                case ast.JoinedStr(values=parts):
+                    found.append("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts))
+                case ast.Constant(value=str(text)):
+                    found.append(text)
+    return "\n".join(found)
+
+
+def logged(*levels: str) -> set[str]:
+    """What is logged at these levels, in the words of the log."""
+    return {
+        str(node.args[0].value)
+        for path, tree in SOURCES.items()
+        if "sandbox" not in path.parts
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in levels
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "log"
+        and isinstance(node.args[0], ast.Constant)
+    }
+
+
+def codes() -> set[str]:
+    """The codes of everything that stops a source, as `run-once --json` gives them."""
+    source = Source("inbox", "csv", "csv:inbox", csv.DropFolder(path=Path("inbox")))
+    by_itself = {explain(error, source)[0] for error in (httpx.ConnectError("refused"), RuntimeError("a defect"))}
+    found = {"refused_too_often", *by_itself}
+    for tree in SOURCES.values():
+        for node in ast.walk(tree):
+            match node:
+                case ast.Assign(targets=[ast.Name(id="code")], value=ast.Constant(value=str(code))):
+                    found.add(code)
+                case ast.Call(func=ast.Name(id="_stop"), args=[ast.Constant(value=str(code)), *_]):
+                    found.add(code)
+    return found
+
+
+def test_every_code_and_every_exit_code_is_in_the_troubleshooting() -> None:
+    """Whatever code a script or a person meets can be looked up."""
+    assert codes() == set(re.findall(r"^\| `([a-z_]+)` \|", TROUBLES, re.MULTILINE))
+    numbers = {error.exit_code for error in vars(errors).values() if hasattr(error, "exit_code")} | {0, INTERRUPTED}
+    for page in (TROUBLES, (TOP / "docs" / "operating.md").read_text(encoding="utf-8")):
+        assert set(map(int, re.findall(r"^\| (\d+) \|", page, re.MULTILINE))) == numbers
+
+
+@pytest.mark.parametrize("message", sorted(logged("warning", "error", "exception")))
+def test_every_warning_of_the_log_is_in_the_troubleshooting(message: str) -> None:
+    """Whoever finds a warning in the log finds it on the page, in the same words, with what to do."""
+    assert re.sub(r"`[^`]*`", "…", message) in TROUBLES
+
+
+@pytest.mark.parametrize("heading", re.findall(r"^### `(.+)`$", TROUBLES, re.MULTILINE))
+def test_every_message_on_the_page_is_one_that_syncd_says(heading: str) -> None:
+    """The page tells of messages as they are worded now."""
+    said = re.sub(r"`[^`]*`", "…", literals())
+    words = [re.escape(part.strip()) for part in heading.split("…")]
+    assert re.search(r".*?".join(words), said), heading
+
+
+@pytest.mark.parametrize("name", ["quickstart", "operating", "troubleshooting"])
+def test_every_command_of_the_guides_is_there(name: str) -> None:
+    """A command that is copied from a guide does what it says."""
+    text = (TOP / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:sh|text)\n(.*?)```", text, re.DOTALL)
+    said = [*"".join(blocks).splitlines(), *re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))]
+    command = re.compile(r"(?:(?:^|/|&& |exec syncd )syncd(?: -v+)?|syncd:[\d.]+) ([a-z][a-z-]*)([^&|]*)")
+    found = [match.groups() for line in said for match in command.finditer(line)]
+    assert len(found) >= 3
+    for name_of_it, rest in found:
+        known = cli.commands.get(name_of_it)
+        if isinstance(known, click.Group):
+            known = known.commands.get(rest.split()[0])
+        assert known is not None, (name_of_it, rest)
+        options = {option for parameter in known.params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z-]+", rest)) <= options, (name_of_it, rest)
+
+
+def test_links_to_headings_lead_to_one() -> None:
+    """A link into the middle of a page finds its place there."""
+    for document in (TOP / "docs").glob("*.md"):
+        for target, heading in re.findall(r"\]\(([^)#]*)#([^)]+)\)", document.read_text(encoding="utf-8")):
+            page = ((document.parent / target) if target else document).read_text(encoding="utf-8")
+            anchors = {
+                re.sub(r"[^\w\- ]", "", line.lstrip("# ").lower()).replace(" ", "-")
+                for line in page.splitlines()
+                if line.startswith("#")
+            }
+            assert heading in anchors, (document.name, target, heading)

@@ -74,22 +74,6 @@ def connector(**more: object) -> ConnectorStatus:
     return ConnectorStatus(**{**given, **more})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("moment", "words"),
-    [
-        (None, "-"),
-        (NOW - timedelta(seconds=5), "5 s ago"),
-        (NOW - timedelta(minutes=3), "3 min ago"),
-        (NOW - timedelta(hours=30), "30 h ago"),
-        (NOW - timedelta(days=9), "9 d ago"),
-        (NOW + timedelta(hours=2), "in 2 h"),
-    ],
-)
-def test_times_are_told_as_people_tell_them(moment: datetime | None, words: str) -> None:
-    """A glance says how long ago or how far off something is."""
-    assert screens.ago(moment, NOW) == words
-
-
 def everything(text: str) -> list[RenderableType]:
     """Every screen, with that text wherever something from outside is shown."""
     pulled = Pulled(1, 1, 1, 1, [SetAside(text, text)], ("code", text))

@@ -107,9 +107,10 @@ class TestState:
         await read(ledger, run, clock, "reviews", ("credentials_refused", "the token expired"))
         shown = the_one(config(reviews={}), ledger, clock)
         assert (shown.state, shown.last_success) == ("stopped", good)
-        assert shown.error == ("credentials_refused", "the token expired")
+        assert (shown.error, shown.failures) == (("credentials_refused", "the token expired"), 1)
         await read(ledger, run, clock, "reviews")
-        assert the_one(config(reviews={}), ledger, clock).state == "ok"
+        shown = the_one(config(reviews={}), ledger, clock)
+        assert (shown.state, shown.failures) == ("ok", 0)
 
     async def test_running_while_its_run_is_alive(self, ledger: Ledger, run: int, clock: Clock) -> None:
         """What is being read right now says so, by the run that holds it, in this process or another."""

@@ -24,8 +24,9 @@ from syncd.ledger.events import tell
 from syncd.ledger.outcomes import Look, Waiting
 from syncd.ledger.pages import PageTally
 from syncd.ledger.posts import Answer, Closed, Exchanged, Lost, Sighting
+from syncd.ledger.report import AlertRow
 from syncd.ledger.statements import insert, portions
-from syncd.ledger.tables import State, bodies, connectors, destination, runs, signals
+from syncd.ledger.tables import State, alerts, bodies, connectors, destination, runs, signals
 from syncd.pacing import NackWindow
 from syncd.records import Checkpoint, Json, SetAside
 from syncd.signals import Signal
@@ -456,6 +457,22 @@ class Ledger:
     def reprocess(self, db: sa.Connection, jobs: Mapping[int, str | None], run: int, now: datetime) -> int:
         """Await again the outcome of failed signals that an operator had processed anew; how many there were."""
         return outcomes.await_again(db, jobs, run, now, "processed again by `syncd retry`", renews=True)
+
+    # Alerts
+
+    @_write
+    def note_troubles(self, db: sa.Connection, changes: Mapping[tuple[str, str], AlertRow | None]) -> None:
+        """Remember troubles, by kind and connector, as they stand now; None forgets one."""
+        for (kind, connector), row in sorted(changes.items(), key=lambda change: change[0]):
+            if row is None:
+                db.execute(sa.delete(alerts).where(alerts.c.kind == kind, alerts.c.connector == connector))
+                continue
+            stands = {"since": row.since, "told_at": row.told_at}
+            db.execute(
+                insert(db, alerts)
+                .values(kind=kind, connector=connector, **stands)
+                .on_conflict_do_update(index_elements=[alerts.c.kind, alerts.c.connector], set_=stands)
+            )
 
     # Upkeep
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from syncd.ledger.statements import portions
-from syncd.ledger.tables import State, bodies, connectors, events, runs, set_aside, signals
+from syncd.ledger.tables import State, alerts, bodies, connectors, events, runs, set_aside, signals
 from syncd.records import Checkpoint, Json
 
 _IN_BATCHES = {"yield_per": 500}
+_DAY = 86_400_000_000  # in the microseconds that instants are kept in
+_EPOCH = date(1970, 1, 1)
 HALTED = sa.select(connectors.c.name).where(connectors.c.halted_at.is_not(None))
 """The names of the connectors that nothing is posted of: Zentrik refused too many of their records."""
 
@@ -87,9 +89,9 @@ class ConnectorRow:
     succeeded_at: datetime | None
     error_code: str | None
     error_message: str | None
-    failures: int
-    paused_at: datetime | None
-    rests_until: datetime | None
+    failures: int = 0
+    paused_at: datetime | None = None
+    rests_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,28 @@ class AsideRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Day:
+    """How many signals Zentrik accepted on a day (in UTC), and how many of all its outcomes came on it."""
+
+    date: date
+    accepted: int = 0
+    processed: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A line of a signal's history. `run` is the run that touched the signal last; `took` is how long it had waited to
+    be accepted, or had been processed."""
+
+    id: int
+    run: int | None
+    connector: str
+    event: str
+    took: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
 class RunRow:
     """One run and its figures; `figures` is None while it runs, and after it died."""
 
@@ -120,6 +144,16 @@ class RunRow:
     started_at: datetime
     finished_at: datetime | None
     figures: Json
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRow:
+    """A trouble: of what kind, of which connector (empty: of the whole), since when, and when somebody was told."""
+
+    kind: str
+    connector: str
+    since: datetime
+    told_at: datetime | None
 
 
 def iso(moment: datetime | None) -> str | None:
@@ -258,6 +292,7 @@ def find(
     external_ids: Sequence[str] = (),
     run: int | None = None,
     limit: int | None = None,
+    offset: int | None = None,
 ) -> Iterator[SignalRow]:
     """Signals, newest first, a batch at a time: a ledger of a million rows is not held in memory."""
     chosen = sa.select(*_SIGNAL).order_by(signals.c.id.desc())
@@ -271,6 +306,8 @@ def find(
         chosen = chosen.where(signals.c.run_id == run)
     if limit is not None:
         chosen = chosen.limit(limit)
+    if offset is not None:
+        chosen = chosen.offset(offset)
     with db.execute(chosen, execution_options=_IN_BATCHES) as rows:  # closed also when the reader stops early
         for row in rows:
             yield _signal(row)
@@ -337,6 +374,69 @@ def aside_counts(db: sa.Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
+def daily(db: sa.Connection, days: int, now: datetime) -> list[Day]:
+    """The last so many days up to today, each in UTC. Reads every signal: not for asking every second."""
+    last = now.date()
+    dates = [last - timedelta(days=back) for back in reversed(range(days))]
+    begin = datetime.combine(dates[0], datetime.min.time(), now.tzinfo)
+    counted = {each: {"accepted": 0, State.PROCESSED: 0, State.FAILED: 0} for each in dates}
+    for at, kind, wanted in (
+        (signals.c.accepted_at, sa.literal("accepted"), sa.true()),
+        (signals.c.settled_at, signals.c.state, signals.c.state.in_([State.PROCESSED, State.FAILED])),
+    ):
+        number = sa.type_coerce(at, sa.BigInteger) // _DAY
+        rows = db.execute(
+            sa.select(number.label("day"), kind.label("kind"), sa.func.count())
+            .where(at >= begin, wanted)
+            .group_by("day", "kind")
+        )
+        for day, what, many in rows:
+            counted[min(_EPOCH + timedelta(days=int(day)), last)][what] += many
+    return [Day(each, *by_kind.values()) for each, by_kind in counted.items()]
+
+
+def last_step(db: sa.Connection) -> int:
+    """The number of the newest line in any history."""
+    return db.scalar(sa.select(sa.func.max(events.c.id))) or 0
+
+
+def steps(db: sa.Connection, after: int, limit: int = 1000) -> list[Step]:
+    """The lines after that one in all histories, oldest first."""
+    rows = db.execute(
+        sa.select(
+            events.c.id,
+            signals.c.run_id,
+            events.c.event,
+            events.c.at,
+            signals.c.connector,
+            signals.c.first_seen_at,
+            signals.c.accepted_at,
+            signals.c.settled_at,
+        )
+        .join(signals, signals.c.id == events.c.signal_id)
+        .where(events.c.id > after)
+        .order_by(events.c.id)
+        .limit(limit)
+    )
+    return [
+        Step(id_, run, connector, event, _took(event, at, seen_at, accepted_at, settled_at))
+        for id_, run, event, at, connector, seen_at, accepted_at, settled_at in rows
+    ]
+
+
+def _took(
+    event: str, at: datetime, seen_at: datetime, accepted_at: datetime | None, settled_at: datetime | None
+) -> timedelta | None:
+    """Never less than nothing: Zentrik's clock, which says when it was done, is not ours."""
+    match event:
+        case "accepted" | "found":
+            return max(timedelta(0), at - seen_at)
+        case State.PROCESSED if accepted_at and settled_at:
+            return max(timedelta(0), settled_at - accepted_at)
+        case _:
+            return None
+
+
 def last_runs(db: sa.Connection, limit: int = 10) -> list[RunRow]:
     """The latest runs, newest first."""
     rows = db.execute(
@@ -345,6 +445,18 @@ def last_runs(db: sa.Connection, limit: int = 10) -> list[RunRow]:
         .limit(limit)
     )
     return [RunRow(*row) for row in rows]
+
+
+def unfinished_runs(db: sa.Connection, command: str) -> list[int]:
+    """The runs of that command that did not end, those that died included; the oldest first."""
+    wanted = sa.select(runs.c.id).where(runs.c.command == command, runs.c.finished_at.is_(None))
+    return list(db.scalars(wanted.order_by(runs.c.id)))
+
+
+def troubles(db: sa.Connection) -> list[AlertRow]:
+    """What is wrong, as far as it was noted to be told."""
+    rows = db.execute(sa.select(alerts.c.kind, alerts.c.connector, alerts.c.since, alerts.c.told_at))
+    return [AlertRow(*row) for row in rows]
 
 
 def _signal(row: sa.Row[Any]) -> SignalRow:

@@ -227,6 +227,16 @@ runs = sa.Table(
 )
 """Each run and the figures it printed."""
 
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("connector", sa.Text, primary_key=True),  # empty for what concerns the whole
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("told_at", Instant),  # when somebody was told; NULL while it is too young to be told
+)
+"""What is wrong, and whether it was told: one row for each trouble, for as long as there is something to tell of it."""
+
 destination = sa.Table(
     "destination",
     metadata,

@@ -305,3 +305,54 @@ def test_instants_are_written_in_utc() -> None:
     """A script can compare times as texts, and none is taken for local time."""
     assert report.iso(datetime(2026, 11, 2, 9, 0, 0, 250_000, tzinfo=UTC)) == "2026-11-02T09:00:00.250000Z"
     assert report.iso(None) is None
+
+
+class TestDaily:
+    async def test_each_day_has_its_own_figures(self, books: Books, clock: Clock) -> None:
+        """The chart counts a signal on the day it was accepted, and on the day its outcome came."""
+        run = await books.page(REVIEWS, 1, 2, 3)
+        await books.answer(run, Accepted("SIGNAL-1", "job"), Accepted("SIGNAL-2", "job"), Refused("no"), after=0)
+        first = clock().date()
+        clock.move(86_400)
+        for waiting, outcome in zip(
+            await books.ledger.awaited(10, clock()),
+            (Processed((), "job", None, clock()), Failed("no insights", "job", None, clock())),
+            strict=True,
+        ):
+            await books.ledger.record_looks([Look(waiting, outcome, clock(), None)], run)
+        clock.move(86_400)
+        days = await books.ledger.ask(report.daily, 3, clock())
+        assert days == [
+            report.Day(first, accepted=2),
+            report.Day(first + timedelta(days=1), processed=1, failed=1),
+            report.Day(first + timedelta(days=2)),
+        ]
+        assert await books.ledger.ask(report.daily, 1, clock()) == days[-1:]
+
+    async def test_an_outcome_by_a_clock_ahead_of_ours_is_todays(self, books: Books, clock: Clock) -> None:
+        """A Zentrik whose clock is fast makes no day that has not come."""
+        run = await books.page(REVIEWS, 1)
+        await books.answer(run, Accepted("SIGNAL-1", "job"), after=0)
+        [waiting] = await books.ledger.awaited(10, clock())
+        ahead = clock() + timedelta(days=1)
+        await books.ledger.record_looks([Look(waiting, Processed((), "job", None, ahead), clock(), None)], run)
+        assert (await books.ledger.ask(report.daily, 2, clock()))[-1].processed == 1
+
+
+class TestSteps:
+    async def test_each_is_told_once_with_how_long_it_took(self, books: Books, clock: Clock) -> None:
+        """What is asked for from the last one on adds up to everything that happened, and nothing twice."""
+        run = await books.page(REVIEWS, 1, 2)
+        before = await books.ledger.ask(report.last_step)
+        await books.answer(run, Accepted("SIGNAL-1", "job"), Refused("no"), after=0)
+        first = await books.ledger.ask(report.steps, before)
+        assert [(step.event, step.connector) for step in first] == [("accepted", "reviews"), ("rejected", "reviews")]
+        assert first[0].took == timedelta(seconds=1)
+        assert first[1].took is None
+        [waiting] = await books.ledger.awaited(10, clock())
+        done = Processed((), "job", None, clock() + timedelta(seconds=5))
+        await books.ledger.record_looks([Look(waiting, done, clock(), None)], run)
+        [second] = await books.ledger.ask(report.steps, first[-1].id)
+        assert (second.event, second.took, second.run) == ("processed", timedelta(seconds=5), run)
+        assert await books.ledger.ask(report.steps, second.id) == []
+        assert len(await books.ledger.ask(report.steps, before, 2)) == 2

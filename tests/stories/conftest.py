@@ -20,6 +20,7 @@ from syncd.sandbox import Sandbox
 
 CONFIG = """
 ledger: sqlite:///{folder}/syncd.db
+web: {{port: 0}}
 zentrik:
   poll_interval: 200ms
   ready_timeout: 2s

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from syncd.sandbox import Faults, Sandbox
@@ -120,6 +121,28 @@ def test_a_changed_configuration_is_taken_on_sighup(operator: Operator, sandbox:
     assert sandbox.books.duplicates() == 0
 
 
+def test_its_page_says_how_it_goes(operator: Operator, sandbox: Sandbox) -> None:
+    """`syncd run` shows itself where its log says: a page for people, and figures and probes for machines."""
+    operator.drop("october.csv", ROWS)
+    with operator.started("run") as daemon:
+        assert daemon.stderr is not None
+        lines = (json.loads(line) for line in daemon.stderr)
+        address = next(line["address"] for line in lines if line["event"] == "the status page is open")
+        until(lambda: sandbox.books.statuses().get("processed") == 40, daemon)
+        until(lambda: "40 processed" in httpx.get(address).text, daemon)
+        assert httpx.get(f"{address}/readyz").text == "ready\n"
+        metrics = httpx.get(f"{address}/metrics").text
+        assert 'syncd_signals{connector="survey",state="processed"} 40.0' in metrics
+        shown = httpx.get(f"{address}/api/status").json()
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(10) == 0
+        with pytest.raises(httpx.TransportError):
+            httpx.get(address)
+    said = json.loads(operator.syncd("status", "--json").stdout)
+    assert shown["connectors"]["survey"]["lastRun"] == said["connectors"]["survey"]["lastRun"]
+    assert shown["signals"] == said["signals"]
+
+
 def test_a_broken_configuration_is_refused_and_the_old_one_stays(operator: Operator, sandbox: Sandbox) -> None:
     """A slip in the file at three in the morning stops nothing: it is told, and what ran goes on."""
     config = operator.folder / "config.yaml"
@@ -136,3 +159,22 @@ def test_a_broken_configuration_is_refused_and_the_old_one_stays(operator: Opera
     assert daemon.returncode == 0
     assert "cannot be used; the one before it stays" in errors
     assert "did you mean csv" in errors
+
+
+def test_a_configuration_that_cannot_be_opened_gives_way_to_the_old_one(operator: Operator, sandbox: Sandbox) -> None:
+    """A file that reads well but leads nowhere (a ledger in a folder that is not there) stops no daemon either."""
+    config = operator.folder / "config.yaml"
+    with operator.started("run") as daemon:
+        operator.drop("october.csv", ROWS)
+        until(lambda: sandbox.books.statuses().get("processed") == 40, daemon)
+        good = config.read_text(encoding="utf-8")
+        config.write_text(good.replace("/syncd.db", "/nowhere/at/all/syncd.db"), encoding="utf-8")
+        daemon.send_signal(signal.SIGHUP)
+        time.sleep(1)
+        operator.drop("november.csv", ROWS.replace("\n", "\n1"))
+        until(lambda: sandbox.books.statuses().get("processed", 0) > 40, daemon)
+        daemon.send_signal(signal.SIGTERM)
+        _, errors = daemon.communicate(timeout=10)
+    assert daemon.returncode == 0, errors
+    assert "cannot be used; the one before it stays" in errors
+    assert sandbox.books.duplicates() == 0

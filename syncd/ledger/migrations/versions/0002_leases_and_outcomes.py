@@ -42,6 +42,13 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.BigInteger, nullable=False),
     )
     op.create_table(
+        "alerts",
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("connector", sa.Text, primary_key=True),
+        sa.Column("since", sa.BigInteger, nullable=False),
+        sa.Column("told_at", sa.BigInteger),
+    )
+    op.create_table(
         "destination",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("closed_until", sa.BigInteger, nullable=False),
