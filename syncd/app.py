@@ -25,7 +25,7 @@ from syncd.errors import KeyRefused, NotReady, SyncdError
 from syncd.figures import Figures, Moved, halted
 from syncd.folders import stirred
 from syncd.ledger import Database, Leases, Ledger, State, report
-from syncd.logs import get_logger
+from syncd.logs import context, get_logger
 from syncd.mirror import Mirror
 from syncd.pacing import Gate, LookSchedule, NackWindow, ProcessingBudget
 from syncd.preview import Preview, preview
@@ -321,9 +321,10 @@ class House:
                 allow_http=source.allow_http,
                 auth=self.auths.setdefault(source.name, http_client.Sorted(source.connector)),
             ) as http:
-                pulled = await pull(
-                    source, self.ledger, http, self.run, self.clock, left, stopping=self.stop.is_set, on_page=show
-                )
+                with context(connector=source.name):
+                    pulled = await pull(
+                        source, self.ledger, http, self.run, self.clock, left, stopping=self.stop.is_set, on_page=show
+                    )
             taken += pulled.new
             show(pulled)
             tell = log.info if pulled.fetched else log.debug
@@ -654,20 +655,22 @@ async def open_house(config: Config, command: str) -> AsyncIterator[House]:
     ledger = Ledger(Database(config.ledger), Leases(config.lease, max(_LEAST_LEASE, config.zentrik.timeout * 2)))
     try:
         run = await ledger.start_run(command, utc_now())
-        async with Zentrik(
+        client = Zentrik(
             config.zentrik.api_base,
             key.get_secret_value(),
             concurrency=config.zentrik.concurrency,
             timeout=config.zentrik.timeout,
             user_agent=f"syncd/{__version__}",
-        ) as zentrik:
-            looks = LookSchedule(config.zentrik.poll_interval, overdue=config.zentrik.overdue_after)
-            house = House(config, ledger, zentrik, run, looks=looks)
-            try:
-                yield house
-            finally:
-                await ledger.clear_away(run, config.retention.bodies, utc_now())
-                await ledger.finish_run(run, house.figures.as_json(), utc_now())
+        )
+        with context(run=run):  # on every line of the log
+            async with client as zentrik:
+                looks = LookSchedule(config.zentrik.poll_interval, overdue=config.zentrik.overdue_after)
+                house = House(config, ledger, zentrik, run, looks=looks)
+                try:
+                    yield house
+                finally:
+                    await ledger.clear_away(run, config.retention.bodies, utc_now())
+                    await ledger.finish_run(run, house.figures.as_json(), utc_now())
     finally:
         ledger.close()
 

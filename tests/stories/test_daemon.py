@@ -34,8 +34,12 @@ def test_the_daemon_delivers_what_is_dropped_and_ends_cleanly(operator: Operator
         until(lambda: sandbox.books.statuses().get("processed") == 40, daemon)
         until(lambda: {row["state"] for row in operator.signals()} == {"processed"}, daemon)
         daemon.send_signal(signal.SIGTERM)
-        assert daemon.wait(10) == 0, daemon.communicate()
-    assert json.loads(operator.syncd("status", "--json").stdout)["connectors"]["survey"]["state"] == "ok"
+        _, errors = daemon.communicate(timeout=10)
+    assert daemon.returncode == 0, errors
+    assert operator.connector("survey")["state"] == "ok"
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert {line["run"] for line in lines} == {1}  # by it, and by the connector, a log is searched
+    assert [line["connector"] for line in lines if line["event"] == "read" and line["new"]] == ["survey"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
