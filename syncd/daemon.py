@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from syncd.alerting import watch_over
@@ -27,6 +28,7 @@ from syncd.web.serving import serve
 from syncd.web.site import site
 
 INTERRUPTED = 130
+_AGAIN = timedelta(minutes=1)
 _STATUS = timedelta(minutes=1)  # between two words to systemd, where it does not watch us
 
 log = get_logger()
@@ -49,7 +51,7 @@ class Daemon:
 
     async def run(self) -> int:
         """Go on until a signal says otherwise; the exit code. Raises `ConfigError` and `LedgerError`."""
-        async with _beside(self._show_life()):
+        async with _beside(self._show_life):
             return await self._run()
 
     async def _run(self) -> int:
@@ -63,8 +65,7 @@ class Daemon:
                 async with open_house(config, "run") as self.house, self._page(self.house):
                     before = None
                     if not (self.came or self.following):  # a signal may have come while it was opened
-                        async with _beside(self._announce(self.house), watch_over(self.house, lambda: self.refused)):
-                            await self.house.run_for_ever()
+                        await self._live(self.house)
             except (ConfigError, LedgerUnusable) as error:  # no key, no ledger, a port that is taken
                 if before is None:
                     raise
@@ -74,6 +75,10 @@ class Daemon:
                 config, before, self.following = self.following, config, None
                 log.info("the configuration was read again", connectors=len(config.connectors))
         return INTERRUPTED if signal.SIGINT in self.came else 0
+
+    async def _live(self, house: House) -> None:
+        async with _beside(partial(self._announce, house), partial(watch_over, house, lambda: self.refused)):
+            await house.run_for_ever()
 
     def _refuse(self, error: SyncdError) -> None:
         self.refused = str(error)
@@ -136,14 +141,23 @@ def _in_a_line(house: House | None) -> str:
 
 
 @asynccontextmanager
-async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def _beside(*works: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Have this work done beside the block, and dropped at its end."""
-    tasks = [asyncio.create_task(work) for work in works]
+    tasks = [asyncio.create_task(_kept_up(work)) for work in works]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
-        for ended in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(ended, Exception):
-                log.error("what ran beside the loops ended with an error", exc_info=ended)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _kept_up(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do work that nothing waits for, and begin it again should it end with an error: what watches over the daemon
+    must not die in silence."""
+    while True:
+        try:
+            return await work()
+        except Exception:  # a defect in what stands beside the loops is no reason to stop them
+            log.exception("what runs beside the loops ended with an error; it begins again", after=str(_AGAIN))
+            await asyncio.sleep(_AGAIN.total_seconds())
