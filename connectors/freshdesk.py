@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from email.utils import parseaddr
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import httpx
@@ -39,11 +40,10 @@ from syncd.connector import (
     instant,
 )
 from syncd.kit.conversation import Message, conversation
-from syncd.kit.details import in_detail
+from syncd.kit.details import in_detail, unless_gone
 from syncd.kit.markup import own_words, plain
-from syncd.kit.paging import moment
 from syncd.kit.shapes import Instant, Items, Many, Shape, Tray, Words, present, read
-from syncd.kit.tickets import Tickets
+from syncd.kit.tickets import BEGINNING, Tickets
 
 STATUSES = {2: "open", 3: "pending", 4: "resolved", 5: "closed"}
 DONE = {4, 5}
@@ -55,11 +55,8 @@ OUTBOUND = 10
 MERGED = re.compile(r"\s*this ticket is closed and merged into ticket\b", re.IGNORECASE)
 """The note on a ticket whose conversation lives on in another."""
 
-BEGINNING = datetime.fromtimestamp(0, UTC)
 SECOND = timedelta(seconds=1)
 OVERLAP = timedelta(minutes=5)
-LOOK_AGAIN = timedelta(hours=1)
-"""How often the list is read a second time, for tickets that have become quiet."""
 
 MOST_PAGES = 300
 
@@ -181,21 +178,11 @@ class Freshdesk(Tickets):
     async def fetch(
         self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
     ) -> AsyncGenerator[Page, None]:
-        begin = window.since or BEGINNING
-        last = moment(checkpoint, "updated_until")
-        quiet_before = window.now - self.quiet_for if self.quiet_for is not None else None
-        quiet = moment(checkpoint, "quiet_until") or quiet_before or begin  # a first reading sees to all that is quiet
-        updated = last or begin
-        async for listed, reached in self._walk(http, last - OVERLAP if last else begin):
-            before, updated = updated, max(updated, min(reached, window.now))
-            async for page in self._pages(http, listed, window, _place(before, quiet), _place(updated, quiet)):
-                yield page
-        if quiet_before and quiet_before - quiet >= LOOK_AGAIN:
-            async for listed, reached in self._walk(http, quiet, quiet_before):
-                before, quiet = quiet, max(quiet, reached)
-                async for page in self._pages(http, listed, window, _place(updated, before), _place(updated, quiet)):
-                    yield page
-            yield Page(checkpoint=_place(updated, quiet_before))
+        pages = self.by_change(
+            checkpoint, window, partial(self._walk, http), partial(self._pages, http, window), OVERLAP
+        )
+        async for page in pages:
+            yield page
 
     async def _walk(
         self, http: httpx.AsyncClient, since: datetime, until: datetime | None = None
@@ -236,14 +223,14 @@ class Freshdesk(Tickets):
             },
         )
 
-    async def _pages(
-        self, http: httpx.AsyncClient, listed: Sequence[Any], window: Window, before: Checkpoint, after: Checkpoint
+    def _pages(
+        self, http: httpx.AsyncClient, window: Window, listed: Sequence[Any], before: Checkpoint, after: Checkpoint
     ) -> AsyncGenerator[Page, None]:
         """What goes out of a page of the list, each ticket with its conversation, some at a time."""
         tray = Tray("Freshdesk ticket")
         tickets = tray.read(listed, Ticket)
         ready = [ticket for ticket in tickets if self._is_ready(ticket, window)]
-        pages = in_detail(
+        return in_detail(
             window,
             tray,
             ready,
@@ -255,8 +242,6 @@ class Freshdesk(Tickets):
             after=after,
             filtered=len(tickets) - len(ready),
         )
-        async for page in pages:
-            yield page
 
     def _is_ready(self, ticket: Ticket, window: Window) -> bool:
         if ticket.spam or ticket.deleted or not window.holds(ticket.created_at):
@@ -268,12 +253,9 @@ class Freshdesk(Tickets):
         replies: list[Any] = []
         for number in range(1, MOST_PAGES + 1):
             params = {"per_page": self.per_page, "page": number}
-            try:
-                answer = await http.get(self.url(f"/api/v2/tickets/{id_}/conversations"), params=params)
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code in (404, 410):
-                    return None
-                raise
+            answer = await unless_gone(http.get(self.url(f"/api/v2/tickets/{id_}/conversations"), params=params))
+            if answer is None:
+                return None
             some = read(answer, Listing).root
             replies += some
             if len(some) < self.per_page and "next" not in answer.links:
@@ -316,13 +298,6 @@ class Freshdesk(Tickets):
             ),
             version=ticket.version,
         )
-
-
-def _place(updated: datetime, quiet: datetime) -> Checkpoint:
-    return {
-        "updated_until": updated.isoformat(timespec="seconds"),
-        "quiet_until": quiet.isoformat(timespec="seconds"),
-    }
 
 
 def _changed(ticket: object) -> datetime | None:

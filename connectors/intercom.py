@@ -18,18 +18,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import httpx
-from pydantic import AliasPath, Field, RootModel, SecretStr
+from pydantic import AliasPath, Field, SecretStr
 
 from syncd.connector import Checkpoint, CredentialsRefused, Limit, Link, Organisation, Page, Person, Record, Window
 from syncd.kit.conversation import Message, conversation
-from syncd.kit.details import in_detail
+from syncd.kit.details import in_detail, unless_gone
 from syncd.kit.markup import own_words, plain
-from syncd.kit.paging import Trail, moment
-from syncd.kit.shapes import Instant, Items, Many, Shape, Tray, Words, present, read, readable
-from syncd.kit.tickets import Tickets
+from syncd.kit.paging import Trail
+from syncd.kit.shapes import Instant, Item, Items, Many, Shape, Tray, Words, present, read, readable
+from syncd.kit.tickets import BEGINNING, Tickets
 from syncd.kit.tokens import Bearer
 
 HEADERS = {"Accept": "application/json", "Intercom-Version": "2.15"}
@@ -42,15 +43,11 @@ CUSTOMERS = {"user", "lead", "contact"}
 MOST_PARTS = 500
 CUT_OFF = "Intercom gives the last 500 parts of a conversation; between its first message and these, some are missing."
 DOMAINS = {"us": "intercom", "eu": "eu.intercom", "au": "au.intercom"}
-BEGINNING = datetime.fromtimestamp(0, UTC)
 FAR = 1e11
 """No time in seconds is that large."""
 
 LAG = timedelta(minutes=10)
 """How late a change may come up in the search."""
-
-LOOK_AGAIN = timedelta(hours=1)
-"""How often is searched a second time, for conversations that have become quiet."""
 
 
 class Me(Shape):
@@ -143,10 +140,6 @@ class Detail(Conversation):
         return len(self.parts) >= MOST_PARTS and max(self.total or 0, self.counted or 0) > len(self.parts)
 
 
-class Raw(RootModel[dict[str, Any]]):
-    """A conversation that is yet to be read."""
-
-
 class Intercom(Tickets):
     """Conversations of an Intercom workspace."""
 
@@ -195,24 +188,12 @@ class Intercom(Tickets):
     async def fetch(
         self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window
     ) -> AsyncGenerator[Page, None]:
-        begin = window.since or BEGINNING
-        last = moment(checkpoint, "updated_until")
-        quiet_before = window.now - self.quiet_for if self.quiet_for is not None else None
-        quiet = moment(checkpoint, "quiet_until") or quiet_before or begin  # a first reading sees to all that is quiet
         inbox = await self._inbox(http)
-        updated = last or begin
-        async for found, reached in self._walk(http, last - LAG if last else begin, window.now):
-            before, updated = updated, max(updated, reached)
-            async for page in self._pages(http, found, window, inbox, _place(before, quiet), _place(updated, quiet)):
-                yield page
-        if quiet_before and quiet_before - quiet >= LOOK_AGAIN:
-            async for found, reached in self._walk(http, quiet, quiet_before):
-                before, quiet = quiet, max(quiet, reached)
-                async for page in self._pages(
-                    http, found, window, inbox, _place(updated, before), _place(updated, quiet)
-                ):
-                    yield page
-            yield Page(checkpoint=_place(updated, quiet_before))
+        pages = self.by_change(
+            checkpoint, window, partial(self._walk, http, window.now), partial(self._pages, http, window, inbox), LAG
+        )
+        async for page in pages:
+            yield page
 
     async def _inbox(self, http: httpx.AsyncClient) -> str | None:
         """Where a person finds the conversations, if Intercom tells the workspace's code."""
@@ -225,7 +206,7 @@ class Intercom(Tickets):
         return f"https://app.{DOMAINS[self.region]}.com/a/inbox/{me.id_code}/inbox/conversation"
 
     async def _walk(
-        self, http: httpx.AsyncClient, since: datetime, until: datetime
+        self, http: httpx.AsyncClient, now: datetime, since: datetime, until: datetime | None
     ) -> AsyncGenerator[tuple[Sequence[Any], datetime], None]:
         """The conversations that changed last between these two times, and up to when none is missing."""
         trail = Trail()
@@ -233,7 +214,7 @@ class Intercom(Tickets):
         latest = BEGINNING
         in_order = True
         while True:
-            found = await self._search(http, since, until, cursor)
+            found = await self._search(http, since, until or now, cursor)
             times = [latest, *filter(None, map(_changed, found.conversations))]
             in_order = in_order and times == sorted(times)
             latest = max(times)
@@ -259,12 +240,12 @@ class Intercom(Tickets):
         )
         return read(answer, Found)
 
-    async def _pages(
+    def _pages(
         self,
         http: httpx.AsyncClient,
-        found: Sequence[Any],
         window: Window,
         inbox: str | None,
+        found: Sequence[Any],
         before: Checkpoint,
         after: Checkpoint,
     ) -> AsyncGenerator[Page, None]:
@@ -272,7 +253,7 @@ class Intercom(Tickets):
         tray = Tray("Intercom conversation")
         seen = tray.read(found, Conversation)
         ready = [one for one in seen if self._is_ready(one, window)]
-        pages = in_detail(
+        return in_detail(
             window,
             tray,
             ready,
@@ -284,8 +265,6 @@ class Intercom(Tickets):
             after=after,
             filtered=len(seen) - len(ready),
         )
-        async for page in pages:
-            yield page
 
     def _is_ready(self, one: Conversation, window: Window) -> bool:
         if one.is_unanswered or not window.holds(one.created_at):
@@ -295,12 +274,8 @@ class Intercom(Tickets):
     async def _detail(self, http: httpx.AsyncClient, one: Conversation) -> dict[str, Any] | None:
         """The conversation with its parts; None when it was deleted since."""
         url = self.url(f"/conversations/{one.id}")
-        try:
-            return read(await http.get(url, params={"display_as": "plaintext"}, headers=HEADERS), Raw).root
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code in (404, 410):
-                return None
-            raise
+        answer = await unless_gone(http.get(url, params={"display_as": "plaintext"}, headers=HEADERS))
+        return read(answer, Item).root if answer else None
 
     def _messages(self, detail: Detail) -> Sequence[tuple[Author, Message]]:
         """What was said for the customer to see, oldest first; nothing where no customer said anything."""
@@ -341,13 +316,6 @@ class Intercom(Tickets):
             ),
             version=detail.version,
         )
-
-
-def _place(updated: datetime, quiet: datetime) -> Checkpoint:
-    return {
-        "updated_until": updated.isoformat(timespec="seconds"),
-        "quiet_until": quiet.isoformat(timespec="seconds"),
-    }
 
 
 def _changed(one: object) -> datetime | None:

@@ -51,7 +51,7 @@ from syncd.kit.conversation import Message, conversation
 from syncd.kit.markup import own_words, plain
 from syncd.kit.paging import Trail, each, moment
 from syncd.kit.shapes import CamelShape, Instant, Items, Many, Shape, Tray, Words, present, read, readable
-from syncd.kit.tickets import Tickets
+from syncd.kit.tickets import LOOK_AGAIN, Tickets
 
 MYSELF = "/rest/api/3/myself"
 SEARCH = "/rest/api/3/search/jql"
@@ -65,9 +65,6 @@ BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 REREAD_EVERY = timedelta(days=1)
 REREAD_FROM = timedelta(hours=12)
 """The daily reading begins so long before the last one: whatever the search showed too late is seen at that age."""
-
-LOOK_AGAIN = timedelta(hours=1)
-"""How often it is asked which issues have become quiet."""
 
 
 class Myself(CamelShape):

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
 import httpx
-from pydantic import Field, RootModel, SecretStr
+from pydantic import Field, SecretStr
 
 from syncd.connector import (
     Checkpoint,
@@ -39,7 +39,7 @@ from syncd.kit.conversation import Said, transcript
 from syncd.kit.paging import Trail, batches, each, moment
 from syncd.kit.pending import Pending
 from syncd.kit.people import company, role
-from syncd.kit.shapes import Instant, Items, Many, Shape, Tray, Words, present, read
+from syncd.kit.shapes import Instant, Item, Items, Many, Shape, Tray, Words, present, read
 from syncd.kit.tokens import Bearer
 
 MOST = 500
@@ -110,10 +110,6 @@ class Meeting(Shape):
         )
 
 
-class Whole(RootModel[dict[str, Any]]):
-    """An answer that becomes part of something else before it is read."""
-
-
 @dataclass(slots=True)
 class Place:
     """How far each list was read, and which meetings gave nothing so far."""
@@ -176,7 +172,7 @@ class MeetGeek(Api):
         if answer.status_code != 429:
             return None
         try:
-            unit = Whole.model_validate_json(answer.content).root.get("unit")
+            unit = Item.model_validate_json(answer.content).root.get("unit")
         except ValueError:
             return None
         return PERIODS.get(unit, timedelta(hours=1)) if isinstance(unit, str) else None
@@ -322,7 +318,7 @@ class MeetGeek(Api):
         path = f"/v1/meetings/{quote(id_, safe='')}"
         try:
             sentences = await self._sentences(http, path + "/transcript")
-            about = read(await http.get(self.url(path)), Whole).root if sentences else {}
+            about = read(await http.get(self.url(path)), Item).root if sentences else {}
         except CredentialsRefused as error:
             if error.status == 403:
                 return None

@@ -39,6 +39,7 @@ from syncd.connector import (
     instant,
 )
 from syncd.kit.api import Api
+from syncd.kit.details import unless_gone
 from syncd.kit.paging import Trail, each, moment
 from syncd.kit.shapes import CamelShape, Instant, Item, Items, Shape, Tray, Words, present, read, readable
 from syncd.kit.tokens import Bearer
@@ -244,12 +245,8 @@ class Saber(Api):
 
     async def _alone(self, http: httpx.AsyncClient, path: str) -> dict[str, Any] | None:
         """All there is of one piece; None when it is gone."""
-        try:
-            return read(await http.get(self.url(path)), Item).root
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code in (404, 410):
-                return None
-            raise
+        answer = await unless_gone(http.get(self.url(path)))
+        return read(answer, Item).root if answer else None
 
 
 def _rfc3339(at: datetime | None) -> str | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar
 
 import httpx
@@ -23,11 +23,11 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from syncd.connector import Checkpoint, Json, Limit, Link, Organisation, Page, Person, Record, Window
 from syncd.kit.conversation import Message, conversation
-from syncd.kit.details import in_detail
+from syncd.kit.details import in_detail, unless_gone
 from syncd.kit.markup import own_words, plain
 from syncd.kit.paging import Trail, moment
 from syncd.kit.shapes import Instant, Items, Many, Shape, Tray, Words, present, read, readable
-from syncd.kit.tickets import Tickets
+from syncd.kit.tickets import BEGINNING, LOOK_AGAIN, Tickets
 from syncd.kit.tokens import Bearer
 
 EXPORT = "/api/v2/incremental/tickets/cursor.json"
@@ -37,10 +37,6 @@ NOT_YET = timedelta(seconds=61)
 SETTLED = ("solved", "closed")
 UNWANTED = {"closed_by_merge", "spam"}
 """Tags of tickets whose conversation lives on elsewhere, or is none."""
-
-BEGINNING = datetime.fromtimestamp(0, UTC)
-LOOK_AGAIN = timedelta(hours=1)
-"""How often the export is read a second time, for tickets that have become quiet."""
 
 
 class Export(Shape):
@@ -241,7 +237,7 @@ class Zendesk(Tickets):
             params["start_time"] = int(min(since or BEGINNING, window.now - NOT_YET).timestamp())
         return read(await http.get(self.url(EXPORT), params=params), Export)
 
-    async def _pages(
+    def _pages(
         self, http: httpx.AsyncClient, export: Export, window: Window, before: Checkpoint, after: Checkpoint
     ) -> AsyncGenerator[Page, None]:
         """What goes out of a page of the export, each ticket with its conversation, some at a time."""
@@ -250,7 +246,7 @@ class Zendesk(Tickets):
         people = {user.id: user for user in readable(export.users, User)}
         companies = {company.id: company for company in readable(export.organizations, Company)}
         ready = [ticket for ticket in tickets if self._is_ready(ticket, window)]
-        pages = in_detail(
+        return in_detail(
             window,
             tray,
             ready,
@@ -262,8 +258,6 @@ class Zendesk(Tickets):
             after=after,
             filtered=len(tickets) - len(ready),
         )
-        async for page in pages:
-            yield page
 
     def _is_ready(self, ticket: Ticket, window: Window) -> bool:
         if ticket.status == "deleted" or set(ticket.tags) & UNWANTED or not window.holds(ticket.created_at):
@@ -277,12 +271,9 @@ class Zendesk(Tickets):
         trail = Trail()
         params: dict[str, str | int] = {"include": "users", "page[size]": 100}
         while True:
-            try:
-                answer = await http.get(self.url(f"/api/v2/tickets/{id_}/comments.json"), params=params)
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code in (404, 410):
-                    return None
-                raise
+            answer = await unless_gone(http.get(self.url(f"/api/v2/tickets/{id_}/comments.json"), params=params))
+            if answer is None:
+                return None
             some = read(answer, Comments)
             comments += some.comments
             users += some.users

@@ -8,8 +8,8 @@ thing they share. A module imports from the floors below its own, never from abo
     floor 2  parts        ledger/, zentrik < mirror, sweep; registry, sandbox/
     floor 3  verbs        pull, dispatch, track, reconcile, rerun, inventory < rebuild < audit;
                           config (settings, yaml_file, validation), catalogue, scaffold/
-    floor 4  the house    promises; reference; scheduler, folders, preview, figures, notify < app
-                          < status, check < web/, screens, alerts < alerting, demo < daemon < cli
+    floor 4  the house    promises; reference; interrupts, scheduler, folders, preview, figures, notify
+                          < app < status, check < web/, screens, alerts < alerting, demo < daemon < cli
     the shelf             connectors/*, which know `syncd.connector`, `syncd.kit` and nothing else of the house
 """
 

@@ -220,7 +220,7 @@ class House:
         async def work() -> None:
             await self._begin()
             rows, now = await self.ledger.ask(report.connector_rows), self.clock()
-            timetables = {name: Timetable(entry.every, entry.cron, entry.timezone) for name, entry in entries.items()}
+            timetables = {name: Timetable.of(entry) for name, entry in entries.items()}
             first = {
                 name: timetable.next_start(rows[name].started_at if name in rows else None, now)
                 for name, timetable in timetables.items()

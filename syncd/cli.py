@@ -20,17 +20,15 @@ import click
 
 from syncd import __version__
 from syncd.errors import ConfigError, DestinationError, LedgerError, SyncdError
+from syncd.interrupts import INTERRUPTED, stop_on_signal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from syncd.app import House
     from syncd.config import Config
     from syncd.connector import Source
     from syncd.ledger import Database
     from syncd.pull import Span
-
-INTERRUPTED = 130
 
 
 class _Commands(click.Group):
@@ -624,21 +622,6 @@ def _say(text: str, *, err: bool = False) -> None:
     click.echo(printable(redact(text), keep="\n"), err=err)
 
 
-def _stop_on_signal(house: House) -> list[signal.Signals]:
-    """Ask the house to stop on the first SIGINT or SIGTERM, and quit at once on the second; the signals that came."""
-    came: list[signal.Signals] = []
-
-    def stop(number: signal.Signals) -> None:
-        if came:
-            os._exit(INTERRUPTED)  # nothing is lost by it: the ledger knows what was under way
-        came.append(number)
-        house.stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop, number)
-    return came
-
-
 async def _one_round(
     config: Config, sources: Sequence[Source], span: Span, wait: timedelta | None, *, only: bool, as_json: bool
 ) -> int:
@@ -649,7 +632,7 @@ async def _one_round(
 
     trouble: DestinationError | None = None
     async with open_house(config, "run-once") as house:
-        came = _stop_on_signal(house)
+        came = stop_on_signal(house.stop.set)
         with screens.progress(Console(stderr=True)) as house.on_change:
             try:
                 await house.run_once(sources, span, wait, only=only)

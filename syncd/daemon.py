@@ -8,7 +8,6 @@ SIGHUP            read the configuration again. One that can be used takes the o
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -22,12 +21,12 @@ from syncd.alerting import watch_over
 from syncd.app import House, open_house
 from syncd.config import Config
 from syncd.errors import ConfigError, LedgerUnusable, SyncdError
+from syncd.interrupts import INTERRUPTED, stop_on_signal
 from syncd.logs import get_logger
 from syncd.notify import Notify
 from syncd.web.serving import serve
 from syncd.web.site import site
 
-INTERRUPTED = 130
 _AGAIN = timedelta(minutes=1)
 _STATUS = timedelta(minutes=1)  # between two words to systemd, where it does not watch us
 
@@ -56,10 +55,8 @@ class Daemon:
 
     async def _run(self) -> int:
         config, before = self.load(), None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self.came = stop_on_signal(self._stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         while not self.came:
             try:
                 async with open_house(config, "run") as self.house, self._page(self.house):
@@ -112,10 +109,7 @@ class Daemon:
                 self.notify.status(f"no progress in {', '.join(self.house.stuck())}")
             await asyncio.sleep(pause.total_seconds())
 
-    def _stop(self, number: signal.Signals) -> None:
-        if self.came:
-            os._exit(INTERRUPTED)  # nothing is lost by it: the ledger knows what was under way
-        self.came.append(number)
+    def _stop(self) -> None:
         self.notify.stopping()
         if self.house:
             self.house.stop.set()

@@ -66,9 +66,8 @@ async def preview(
             enough = span.limit is not None and pulled.new >= span.limit
             if revisit_at is None or revisit_at > patient_until or pulled.error or enough:
                 break
-            pulled.shown = pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = (
-                0  # it is read anew from where it was
-            )
+            # it is read anew from where it was
+            pulled.shown = pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = 0
             pulled.set_aside.clear()
             notes.forget_seen()
             await sleep(max(0.0, (revisit_at - clock()).total_seconds()))

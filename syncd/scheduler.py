@@ -39,6 +39,11 @@ class Timetable:
     cron: str | None
     zone: str = "UTC"
 
+    @classmethod
+    def of(cls, entry: ConnectorSettings) -> Timetable:
+        """That of a connector."""
+        return cls(entry.every, entry.cron, entry.timezone)
+
     def next_start(self, last: datetime | None, now: datetime) -> datetime:
         """The start after `last` (None: never yet, so now). One that was missed is now, however many they were.
 
@@ -63,8 +68,7 @@ def next_run(entry: ConnectorSettings, row: ConnectorRow | None, now: datetime) 
     """When a connector is read next by itself; None when it is switched off or paused."""
     if not entry.enabled or (row is not None and row.paused_at is not None):
         return None
-    timetable = Timetable(entry.every, entry.cron, entry.timezone)
-    return max(timetable.next_start(row.started_at if row else None, now), held_until(entry, row) or now)
+    return max(Timetable.of(entry).next_start(row.started_at if row else None, now), held_until(entry, row) or now)
 
 
 def held_until(entry: ConnectorSettings, row: ConnectorRow | None) -> datetime | None:

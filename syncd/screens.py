@@ -21,7 +21,7 @@ from syncd.ledger.report import AsideRow, Event, SignalRow
 from syncd.logs import printable
 from syncd.pull import Pulled
 from syncd.rebuild import Rebuilt
-from syncd.spans import ago, span
+from syncd.spans import ago, grouped, span
 from syncd.status import ConnectorStatus, Status
 
 _COLOURS = {
@@ -41,11 +41,7 @@ def _state(state: State) -> Text:
 
 
 def _number(number: int, style: str = "") -> Text:
-    return Text(_grouped(number) if number else "·", style=style if number else "dim")
-
-
-def _grouped(number: int) -> str:
-    return f"{number:,}".replace(",", " ")
+    return Text(grouped(number) if number else "·", style=style if number else "dim")
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
@@ -115,12 +111,12 @@ def closing(figures: Figures) -> Group:
 def _edges(figures: Figures) -> Iterator[Text]:
     """Why the sums of this run alone would not come out, where they would not; and what is not over yet."""
     if figures.carried.signals:
-        yield Text(f"of these, {_grouped(figures.carried.signals)} come from earlier runs", "dim")
+        yield Text(f"of these, {grouped(figures.carried.signals)} come from earlier runs", "dim")
     if figures.passed_on.signals or figures.passed_on.accepted:
         most = max(figures.passed_on.signals, figures.passed_on.accepted)
-        yield Text(f"{_grouped(most)} more were moved on by another syncd on this ledger", "dim")
+        yield Text(f"{grouped(most)} more were moved on by another syncd on this ledger", "dim")
     if figures.left:
-        yield Text(f"{_grouped(figures.left)} more wait for their time, or for another syncd", "yellow")
+        yield Text(f"{grouped(figures.left)} more wait for their time, or for another syncd", "yellow")
     if figures.signals[State.PROCESSING]:
         yield Text("what is still being processed at Zentrik is asked about by the next run, or by the daemon", "dim")
     for sum_ in figures.imbalances():
@@ -213,13 +209,11 @@ def _next(connector: ConnectorStatus, now: datetime) -> Text:
 
 
 def _counts(connector: ConnectorStatus) -> Text:
-    counted = [
-        (f"{_grouped(number)} {state}", _COLOURS[state]) for state, number in connector.signals.items() if number
-    ]
+    counted = [(f"{grouped(number)} {state}", _COLOURS[state]) for state, number in connector.signals.items() if number]
     if connector.overdue:
-        counted.append((f"{_grouped(connector.overdue)} of them overdue", "yellow"))
+        counted.append((f"{grouped(connector.overdue)} of them overdue", "yellow"))
     if connector.set_aside:
-        counted.append((f"{_grouped(connector.set_aside)} set aside", "yellow"))
+        counted.append((f"{grouped(connector.set_aside)} set aside", "yellow"))
     return Text("\n").join(Text(words, style) for words, style in counted) if counted else Text("-")
 
 
@@ -302,12 +296,12 @@ _SHOWN = 50
 
 def audit(found: Audit, applied: Applied | None) -> Group:
     """How the ledger and Zentrik compare, what is planned about it, and what of that was done."""
-    compared = f"{_grouped(found.here)} signals in the ledger, {_grouped(found.there)} at Zentrik"
+    compared = f"{grouped(found.here)} signals in the ledger, {grouped(found.there)} at Zentrik"
     parts: list[Table | Text] = [Text(compared)]
     if found.nameless:
-        parts.append(Text(f"{_grouped(found.nameless)} at Zentrik have no externalId to match them by", "dim"))
+        parts.append(Text(f"{grouped(found.nameless)} at Zentrik have no externalId to match them by", "dim"))
     if found.moved:
-        parts.append(Text(f"{_grouped(found.moved)} moved on while they were compared; they are left out", "dim"))
+        parts.append(Text(f"{grouped(found.moved)} moved on while they were compared; they are left out", "dim"))
     if not found.differences:
         return Group(*parts, Text("They agree.", "green"))
     table = _table("difference", "signals", *(["made good"] if applied else []), "", right=("signals", "made good"))
@@ -327,7 +321,7 @@ def audit(found: Audit, applied: Applied | None) -> Group:
             )
         parts += [Text(), listed]
     if len(lines) > _SHOWN:
-        parts.append(Text(f"... and {_grouped(len(lines) - _SHOWN)} more; --json lists them all", "dim"))
+        parts.append(Text(f"... and {grouped(len(lines) - _SHOWN)} more; --json lists them all", "dim"))
     if not applied:
         parts.append(Text("\nNothing was changed; `syncd audit --apply` carries the plan out"))
     return Group(*parts)

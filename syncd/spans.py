@@ -1,4 +1,4 @@
-"""Spans of time as people say them."""
+"""Spans of time and numbers as people write them."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def ago(moment: datetime | None, now: datetime) -> str:
         return "-"
     past = now - moment
     return f"in {span(-past)}" if past < timedelta(0) else f"{span(past)} ago"
+
+
+def grouped(number: int) -> str:
+    """`12 345`: thousands set apart."""
+    return f"{number:,}".replace(",", " ")

@@ -14,9 +14,10 @@ import pytest
 
 from connectors import csv
 from syncd import errors, registry
-from syncd.cli import INTERRUPTED, cli
+from syncd.cli import cli
 from syncd.config import Config, ZentrikSettings, load
 from syncd.connector import Source
+from syncd.interrupts import INTERRUPTED
 from syncd.ledger import State
 from syncd.pull import explain
 

@@ -31,8 +31,8 @@ FLOORS = {
     4: (
         "promises",
         "reference",
-        "scheduler folders preview figures notify < app < status check < web screens alerts < alerting demo < daemon "
-        "< cli < __main__",
+        "interrupts scheduler folders preview figures notify < app < status check < web screens alerts < alerting demo "
+        "< daemon < cli < __main__",
     ),
 }
 """Each entry is a staircase: a module may import from the floors below and from lower steps (to the left of a `<`) of

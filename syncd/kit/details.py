@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+import httpx
 from pydantic import BaseModel
 
 from syncd.connector import Checkpoint, Page, Record, Window
@@ -29,6 +30,16 @@ class Listed(Protocol):
 
 L = TypeVar("L", bound=Listed)
 D = TypeVar("D", bound=BaseModel)
+
+
+async def unless_gone(asked: Awaitable[httpx.Response]) -> httpx.Response | None:
+    """The answer, or None when the vendor says that what was asked for is gone (404, 410)."""
+    try:
+        return await asked
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code in (404, 410):
+            return None
+        raise
 
 
 async def in_detail(

@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from syncd.app import House
 from syncd.ledger import State, report
 from syncd.logs import printable, redact
-from syncd.spans import ago, span
+from syncd.spans import ago, grouped, span
 from syncd.status import ConnectorStatus, Status, status
 from syncd.web.access import COOKIE, Doorkeeper, cookie, form, visitor_of
 from syncd.web.actions import local
@@ -89,7 +89,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters |= {"path": _path, "grouped": _grouped, "span": span, "web_address": _web_address}
+        self._templates.filters |= {"path": _path, "grouped": grouped, "span": span, "web_address": _web_address}
         self._templates.globals |= {"State": State, "remedies": _REMEDIES, "meanings": _MEANINGS}
         parts = files("syncd.web") / "templates"
         self._files = {
@@ -99,7 +99,7 @@ class Pages:
 
     async def overview(self, request: Request) -> Response:
         """Every connector, what was delivered, and what is wrong."""
-        shown = await self._status()
+        shown = await self.status()
         now = self._house.clock()
         if self._chart is None or not timedelta(0) <= now - self._chart[0] < _CHART_FOR:
             self._chart = now, chart(await self._ask(report.daily, _DAYS, now))
@@ -108,7 +108,7 @@ class Pages:
     async def connector(self, request: Request) -> Response:
         """One connector, how its readings went, and what could not be used."""
         name = request.path_params["name"]
-        shown = next((each for each in (await self._status()).connectors if each.name == name), None)
+        shown = next((each for each in (await self.status()).connectors if each.name == name), None)
         if shown is None:
             raise HTTPException(404, f"There is no connector {name}, in the configuration or in the ledger.")
 
@@ -150,7 +150,7 @@ class Pages:
             )
         )
         listing = Listing(rows[:_PER_PAGE], int(number), len(rows) > _PER_PAGE, state, connector)
-        names = [each.name for each in (await self._status()).connectors]
+        names = [each.name for each in (await self.status()).connectors]
         return self._page(request, "signals.html", listing=listing, connectors=names)
 
     async def signal(self, request: Request) -> Response:
@@ -200,7 +200,8 @@ class Pages:
         """What is said when something cannot be shown or done."""
         return self._page(request, "problem.html", status_code=status_code, words=redact(words))
 
-    async def _status(self) -> Status:
+    async def status(self) -> Status:
+        """The state of everything, looked up beside the ledger's own thread."""
         house = self._house
         return await asyncio.to_thread(status, house.config, house.ledger.database, house.clock())
 
@@ -255,10 +256,6 @@ def _visible(value: object) -> object:
 def _path(name: str) -> str:
     """A name as one step of an address."""
     return quote(name, safe="", errors="replace")
-
-
-def _grouped(number: int) -> str:
-    return f"{number:,}".replace(",", " ")
 
 
 def _web_address(text: str | None) -> str | None:

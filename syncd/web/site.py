@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from pydantic import SecretStr
 from starlette.applications import Starlette
@@ -16,7 +15,7 @@ from starlette.types import ASGIApp
 from syncd.app import House
 from syncd.errors import LedgerError
 from syncd.logs import redact_json
-from syncd.status import status
+from syncd.status import Status
 from syncd.web.access import Access, Doorkeeper
 from syncd.web.actions import Actions
 from syncd.web.metrics import Metrics
@@ -31,7 +30,7 @@ def site(house: House, *, host: str, token: SecretStr | None, refused: Callable[
     """
     doorkeeper = Doorkeeper(token, house.clock)
     pages = Pages(house, refused, doorkeeper)
-    machines = Machines(house, Metrics(house, refused))
+    machines = Machines(house, Metrics(house, refused), pages.status)
 
     async def in_words(request: Request, error: Exception) -> Response:
         match error:
@@ -65,9 +64,10 @@ def site(house: House, *, host: str, token: SecretStr | None, refused: Callable[
 class Machines:
     """What probes and scripts read."""
 
-    def __init__(self, house: House, metrics: Metrics) -> None:
+    def __init__(self, house: House, metrics: Metrics, look: Callable[[], Awaitable[Status]]) -> None:
         self._house = house
         self._metrics = metrics
+        self._look = look
 
     async def alive(self, _: Request) -> Response:
         """200, as long as there is anybody to say it."""
@@ -88,6 +88,4 @@ class Machines:
 
     async def status(self, _: Request) -> Response:
         """What `syncd status --json` prints."""
-        house = self._house
-        shown = await asyncio.to_thread(status, house.config, house.ledger.database, house.clock())
-        return JSONResponse(redact_json(shown.as_json()))
+        return JSONResponse(redact_json((await self._look()).as_json()))

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from connectors.freshdesk import Freshdesk
-from syncd import http_client
-from syncd.connector import CredentialsRefused, CursorStuck, Link, Organisation, Person, Window
+from syncd.connector import CredentialsRefused, CursorStuck, Link, Organisation, Person
 from syncd.promises import Read, _check, read
 from syncd.signals import compose
 from tests.connectors.vendors import iso
@@ -418,19 +417,9 @@ async def test_a_ticket_that_is_deleted_meanwhile() -> None:
 
 async def test_of_before_the_beginning_nothing_is_asked() -> None:
     """The list begins at `since`, and a ticket made before costs no call of its own, even if it changed after it."""
-    connector, now = freshdesk(), NOW
     vendor = FakeFreshdesk([ticket(1, created_at=iso(NOW - timedelta(days=90))), ticket(2)])
-
-    async def sleep(_: float) -> None:
-        raise AssertionError("nothing has to be waited for")
-
-    transport = httpx.MockTransport(vendor)
-    async with http_client.lend(
-        connector, clock=lambda: now, sleep=sleep, draw=lambda: 0.5, transport=transport
-    ) as http:
-        window = Window(now, since=NOW - timedelta(days=60))
-        pages = [page async for page in connector.fetch(http, {}, window)]
-    assert [record.id for page in pages for record in page.records] == ["2"]
+    given = await read(CASE, vendor, since=NOW - timedelta(days=60))
+    assert ([record.id for record in given.records], given.waited) == (["2"], 0)
     assert {request.url.path for request in vendor.asked[1:]} == {"/api/v2/tickets/2/conversations"}
     assert vendor.asked[0].url.params["updated_since"] == iso(NOW - timedelta(days=60, seconds=1))
 

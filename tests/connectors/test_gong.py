@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from connectors import gong as module
 from connectors.gong import Gong
-from syncd import http_client
 from syncd.connector import CredentialsRefused, Link, Organisation, Person, RateLimited, Window
 from syncd.promises import Read, read
-from tests.connectors.vendors import SECRET
+from tests.connectors.vendors import SECRET, after, lent
 from tests.connectors.vendors.gong import CASE, HOST, KEY, NOW, FakeGong, began, call, gong, ids, party, said
 
 DAY = timedelta(days=1)
@@ -178,7 +177,7 @@ async def test_a_refusal_of_a_short_span_is_an_error() -> None:
     for since, asked in ((90, 1), (200, 2)):
         vendor = FakeGong([])
         start = {"until": (NOW - since * DAY + 14 * DAY - timedelta(minutes=5)).isoformat()}
-        done = await read(CASE, _after(0, vendor, refusal), start)
+        done = await read(CASE, after(0, vendor, refusal), start)
         assert isinstance(done.error, httpx.HTTPStatusError)
         assert len(done.calls) == asked
 
@@ -202,7 +201,7 @@ async def test_the_next_reading_goes_back_behind_the_one_before() -> None:
 async def test_since_and_until_bound_what_is_asked() -> None:
     """A look back asks for its span and for no more; nothing is asked before the operator's beginning."""
     vendor = FakeGong([call(number) for number in range(1, 30)])
-    async with _lent(CASE.connector, vendor) as http:
+    async with lent(CASE.connector, vendor, NOW) as http:
         window = Window(NOW, since=began(10), until=began(13))
         pages = [page async for page in CASE.connector.fetch(http, {}, window)]
     assert {record.id for page in pages for record in page.records} == ids(10, 11, 12)
@@ -329,7 +328,7 @@ async def test_an_expired_cursor_is_an_error_after_which_the_span_is_read_again(
     vendor = FakeGong([call(number) for number in range(20, 30)])
     expired = httpx.Response(400, json={"requestId": "r", "errors": ["cursor has expired"]})
     start = {"until": (NOW - DAY).isoformat()}
-    begun = await read(CASE, _after(4, vendor, expired), start)
+    begun = await read(CASE, after(4, vendor, expired), start)
     assert isinstance(begun.error, httpx.HTTPStatusError)
     assert "reads that span of time again" in str(begun.error)
     assert begun.checkpoint["until"] == start["until"]
@@ -369,7 +368,7 @@ async def test_a_refused_key_is_explained(status: int, words: str) -> None:
 async def test_the_check_is_one_call_for_a_call_that_there_is_not() -> None:
     """The key is tried without reading anything: nothing found is a good answer."""
     for vendor in (FakeGong([]), FakeGong([call(29)])):
-        async with _lent(CASE.connector, vendor) as http:
+        async with lent(CASE.connector, vendor, NOW) as http:
             assert await CASE.connector.check(http) == f"the calls can be read at {HOST}"
         assert len(vendor.asked) == 1
 
@@ -446,24 +445,3 @@ def _without_lists(vendor: FakeGong) -> Callable[[httpx.Request], httpx.Response
         return FakeGong([])(request) if is_list else vendor(request)
 
     return answer
-
-
-def _after(calls: int, vendor: FakeGong, refusal: httpx.Response) -> Callable[[httpx.Request], httpx.Response]:
-    """A vendor that refuses everything after so many calls."""
-    made = 0
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        nonlocal made
-        made += 1
-        return vendor(request) if made <= calls else refusal
-
-    return answer
-
-
-def _lent(connector: Gong, vendor: FakeGong) -> httpx.AsyncClient:
-    async def sleep(_: float) -> None:
-        pass
-
-    return http_client.lend(
-        connector, clock=lambda: NOW, sleep=sleep, draw=lambda: 0.5, transport=httpx.MockTransport(vendor)
-    )

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd import http_client
-from syncd.connector import CredentialsRefused, Link, Organisation, Person, Window
+from syncd.connector import CredentialsRefused, Link, Organisation, Person
 from syncd.promises import Read, _check, read
 from syncd.signals import compose
 from tests.connectors.vendors.intercom import CASE, FIN, NOW, PIA, SAM, FakeIntercom, chat, intercom, part, seconds
@@ -372,19 +371,9 @@ async def test_no_link_can_be_made(me: httpx.Response) -> None:
 
 async def test_of_before_the_beginning_nothing_is_asked() -> None:
     """A conversation begun before `since` costs no call of its own, even if it changed after it."""
-    connector, now = intercom(), NOW
     vendor = FakeIntercom([chat(1, created_at=seconds(NOW - timedelta(days=90))), chat(2)])
-
-    async def sleep(_: float) -> None:
-        raise AssertionError("nothing has to be waited for")
-
-    transport = httpx.MockTransport(vendor)
-    async with http_client.lend(
-        connector, clock=lambda: now, sleep=sleep, draw=lambda: 0.5, transport=transport
-    ) as http:
-        window = Window(now, since=NOW - timedelta(days=60))
-        pages = [page async for page in connector.fetch(http, {}, window)]
-    assert [record.id for page in pages for record in page.records] == ["2"]
+    given = await read(CASE, vendor, since=NOW - timedelta(days=60))
+    assert ([record.id for record in given.records], given.waited) == (["2"], 0)
     assert [request.url.path for request in vendor.asked if CASE.is_detail(request)] == ["/conversations/2"]
     (bound, _) = json.loads(vendor.asked[1].content)["query"]["value"]
     assert bound["value"] == seconds(NOW - timedelta(days=60)) - 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.meetgeek import MeetGeek
-from syncd import http_client
 from syncd.connector import CredentialsRefused, Link, Organisation, Person, RateLimited, Window
 from syncd.promises import Read, read
-from tests.connectors.vendors import SECRET, iso
+from tests.connectors.vendors import SECRET, after, iso, lent
 from tests.connectors.vendors.meetgeek import CASE, NOW, FakeMeetGeek, begins, meetgeek, meeting, sentence
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -176,7 +174,7 @@ async def test_a_full_scan_finds_what_was_added_under_an_old_date() -> None:
 async def test_what_lies_before_since_is_not_asked_for() -> None:
     """A beginning that the operator set spares the calls for all that is older."""
     vendor = FakeMeetGeek([meeting(number) for number in range(1, 40)])
-    async with _lent(OWN.connector, vendor) as http:
+    async with lent(OWN.connector, vendor, NOW) as http:
         window = Window(NOW, since=begins(37), until=begins(39))
         pages = [page async for page in OWN.connector.fetch(http, {}, window)]
     assert {record.id for page in pages for record in page.records} == {"m-37", "m-38"}
@@ -289,7 +287,7 @@ async def test_private_and_deleted_meetings_are_passed_over() -> None:
 async def test_a_key_that_is_revoked_meanwhile_ends_the_reading() -> None:
     """A 401 is no matter of one meeting: nothing is passed over because of it."""
     vendor = FakeMeetGeek([meeting(39)])
-    done = await read(OWN, _after(1, vendor, httpx.Response(401, json={"message": "unauthorized"})))
+    done = await read(OWN, after(1, vendor, httpx.Response(401, json={"message": "unauthorized"})))
     assert isinstance(done.error, CredentialsRefused)
     assert "own" not in str(done.checkpoint["newest"])
 
@@ -298,12 +296,12 @@ async def test_a_key_that_is_revoked_meanwhile_ends_the_reading() -> None:
 async def test_a_used_up_quota_is_tried_again_in_an_hour(unit: str) -> None:
     """When the day begins anew is not documented: the reading ends, what it had is kept, and the next is an hour on."""
     vendor = FakeMeetGeek([meeting(number) for number in range(10, 35)], page=50)
-    done = await read(OWN, _after(24, vendor, httpx.Response(429, json={"message": "quota", "unit": unit})))
+    done = await read(OWN, after(24, vendor, httpx.Response(429, json={"message": "quota", "unit": unit})))
     assert isinstance(done.error, RateLimited)
     assert done.error.until == NOW + HOUR
     assert "quota of MeetGeek's plan" in str(done.error)
     assert len(done.ids) == 4  # to a page, with three calls to a meeting: no more than a page is asked for in vain
-    more = await read(OWN, _after(40, vendor, httpx.Response(429, json={"unit": unit})))
+    more = await read(OWN, after(40, vendor, httpx.Response(429, json={"unit": unit})))
     assert len(more.ids) == 12
     rest = await read(OWN, vendor, more.checkpoint, known=dict.fromkeys(more.ids))
     assert len(rest.ids) == 13
@@ -400,7 +398,7 @@ async def test_whatever_stands_in_a_meeting_the_others_come(odd: dict[str, Any],
 async def test_the_check_is_one_call_that_names_the_region() -> None:
     """One cheap look, and a few words on what was seen."""
     vendor = FakeMeetGeek([meeting(39)])
-    async with _lent(OWN.connector, vendor) as http:
+    async with lent(OWN.connector, vendor, NOW) as http:
         assert await OWN.connector.check(http) == "the meetings of the key's owner can be read (region eu)"
     assert len(vendor.asked) == 1
 
@@ -409,24 +407,3 @@ def _pending(done: Read) -> set[str]:
     pending = done.checkpoint["pending"]
     assert isinstance(pending, dict)
     return set(pending)
-
-
-def _after(calls: int, vendor: FakeMeetGeek, refusal: httpx.Response) -> Callable[[httpx.Request], httpx.Response]:
-    """A vendor that refuses everything after so many calls."""
-    made = 0
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        nonlocal made
-        made += 1
-        return vendor(request) if made <= calls else refusal
-
-    return answer
-
-
-def _lent(connector: MeetGeek, vendor: FakeMeetGeek) -> httpx.AsyncClient:
-    async def sleep(_: float) -> None:
-        pass
-
-    return http_client.lend(
-        connector, clock=lambda: NOW, sleep=sleep, draw=lambda: 0.5, transport=httpx.MockTransport(vendor)
-    )
