@@ -59,6 +59,16 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
         raise click.BadParameter(f"{value!r} is not a date; {hint}", ctx, param) from error
 
 
+def _address(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """A ledger's address, as the configuration takes it."""
+    from syncd.settings import ledger_address
+
+    try:
+        return ledger_address(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--config",
@@ -390,7 +400,7 @@ def _pause(ctx: click.Context, names: tuple[str, ...], *, is_pause: bool) -> Non
 
 @cli.group()
 def ledger() -> None:
-    """Mend the ledger itself."""
+    """Mend the ledger itself, or move it."""
 
 
 @ledger.command("rebuild")
@@ -429,6 +439,47 @@ def rebuild_ledger(ctx: click.Context, from_remote: bool, as_json: bool) -> None
         return 1 if done.trouble else 0
 
     ctx.exit(asyncio.run(reconstruct()))
+
+
+@ledger.command("copy")
+@click.option("--to", required=True, metavar="URL", callback=_address, help="The address of a new, empty database.")
+@click.option("--json", "as_json", is_flag=True, help="Print figures as JSON.")
+@click.pass_context
+def copy_ledger(ctx: click.Context, to: str, as_json: bool) -> None:
+    """Copy the ledger into a new database, from SQLite to PostgreSQL or back, and compare the two.
+
+    The old one is left as it is.
+    """
+    from rich.console import Console
+
+    from syncd import screens
+    from syncd.ledger.copy import CopyRefused, copy
+    from syncd.logs import conceal, redact
+
+    config = _config(ctx)
+    conceal(config.model_copy(update={"ledger": to}).secrets())
+    database = _ledger(config)
+    if database is None:
+        raise CopyRefused("there is no ledger yet to copy. Set `ledger:` to the new address, and start with that.")
+    try:
+        with screens.spinner(Console(stderr=True)) as watch:
+            done = copy(database, to, watch)
+    finally:
+        database.close()
+    if as_json:
+        _print_json(done.as_json())
+    else:
+        _console().print(screens.copied(done))
+    if done.differing:
+        raise LedgerError(
+            f"ledger {done.place}: the copy is not the same in {', '.join(done.differing)}. Do not use it; the old "
+            "ledger is as it was. See that nothing else writes there, and copy it into another, empty database."
+        )
+    if not as_json:
+        click.echo(
+            f"\nNext: set `ledger:` in {ctx.obj['path']} (or SYNCD_LEDGER) to {redact(done.place)}, and start syncd.\n"
+            f"The old ledger, {redact(database.place)}, is left as it is; start nothing on it any more."
+        )
 
 
 @cli.command()

@@ -17,6 +17,7 @@ from rich.text import Text
 from syncd.audit import Applied, Audit, Kind
 from syncd.figures import Figures
 from syncd.ledger import State
+from syncd.ledger.copy import Copied, Watch
 from syncd.ledger.report import AsideRow, Event, SignalRow
 from syncd.logs import printable
 from syncd.pull import Pulled
@@ -281,6 +282,31 @@ def rebuilt(done: Rebuilt) -> Group:
     if done.nameless:
         parts.append(Text("\nA record posted without an externalId will be posted again when its source shows it"))
     return Group(*parts)
+
+
+@contextmanager
+def spinner(console: Console) -> Iterator[Watch]:
+    """A line that follows long work on many rows while it lasts, on a terminal; nothing elsewhere."""
+    if not console.is_terminal:
+        yield lambda *_: None
+        return
+    with console.status("") as status:
+        yield lambda step, rows: status.update(Text(f"{step}: {grouped(rows)}"))
+
+
+def copied(done: Copied) -> Table:
+    """What a copy holds, table by table, and whether it is the same as what was read."""
+    table = _table("table", "rows", "copy", right=("rows",))
+    for name, content in done.sent.items():
+        found = done.found[name]
+        if found == content:
+            verdict = Text("same", "green")
+        elif found.rows == content.rows:
+            verdict = Text("differs", "red")
+        else:
+            verdict = Text(f"{grouped(found.rows)} rows", "red")
+        table.add_row(name, _number(content.rows), verdict)
+    return table
 
 
 _KINDS = {

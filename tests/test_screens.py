@@ -15,6 +15,7 @@ from syncd import screens
 from syncd.audit import Applied, Audit, Difference, Kind
 from syncd.figures import Figures
 from syncd.ledger import State
+from syncd.ledger.copy import Content, Copied
 from syncd.ledger.report import AsideRow, Event, SignalRow
 from syncd.pull import Pulled
 from syncd.rebuild import Rebuilt
@@ -143,3 +144,31 @@ def test_a_rebuild_says_what_was_found_and_where_it_went() -> None:
     done = Rebuilt(16, Counter({"survey": 5, "support": 4}), remembered=1, accepted=1, known=2, doubled=2, nameless=1)
     numbers = [int(line.split()[-1]) for line in shown(screens.rebuilt(done)).splitlines() if line[-1:].isdigit()]
     assert sum(numbers[:-1]) == numbers[-1] == 16
+
+
+def test_a_copy_says_of_each_table_whether_it_is_the_same() -> None:
+    """A table that is short, or long enough but not the same, stands out from those that are well."""
+    sent = {
+        "signals": Content(12345, "a"),
+        "events": Content(3, "b"),
+        "runs": Content(3, "c"),
+        "alerts": Content(0, ""),
+    }
+    found = sent | {"events": Content(2, "x"), "runs": Content(3, "y")}
+    lines = shown(screens.copied(Copied("sqlite:///copy.db", sent, found))).splitlines()[2:]
+    assert [" ".join(line.split()) for line in lines] == [
+        "signals 12 345 same",
+        "events 3 2 rows",
+        "runs 3 differs",
+        "alerts · same",
+    ]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_long_work_is_followed_on_a_terminal_alone(is_terminal: bool) -> None:
+    """Whoever waits sees how far it is; a log file gets no line of it."""
+    out = StringIO()
+    with screens.spinner(Console(file=out, width=80, force_terminal=is_terminal)) as watch:
+        watch("copying signals", 1200)
+    assert ("copying signals: 1 200" in out.getvalue()) is is_terminal
+    assert is_terminal or not out.getvalue()

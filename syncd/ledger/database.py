@@ -65,11 +65,8 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction: all of it is stored when the block ends, or nothing. Raises `LedgerError`."""
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise LedgerError(f"ledger {self.place}: {_in_words(error)} Nothing of this step was stored.") from error
+        with self.in_words(" Nothing of this step was stored."), self._engine.begin() as connection:
+            yield connection
 
     def change(self, work: Callable[[sa.Connection], T]) -> T:
         """Do this in one transaction, and from its beginning again, a few times, when the database undid it in favour
@@ -89,11 +86,16 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A consistent view that holds no writer up. Raises `LedgerError`."""
+        with self.in_words(), self._engine.connect().execution_options(**self._reading) as connection:
+            yield connection
+
+    @contextmanager
+    def in_words(self, assurance: str = "") -> Iterator[None]:
+        """Turn what this database complains of into a `LedgerError` that names it and says what to do."""
         try:
-            with self._engine.connect().execution_options(**self._reading) as connection:
-                yield connection
+            yield
         except DBAPIError as error:
-            raise LedgerError(f"ledger {self.place}: {_in_words(error)}") from error
+            raise LedgerError(f"ledger {self.place}: {_in_words(error)}{assurance}") from error
 
     @staticmethod
     def open_existing(url: str) -> Database | None:
