@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from syncd.errors import KeyRefused
 from syncd.fates import Accepted, Blocked, Later, Refused, Unknown, Verdict
-from syncd.ledger import Answer, Claimed, Closed, Ledger
+from syncd.ledger import Answer, Claimed, Closed, Ledger, TooFast
 from syncd.logs import get_logger
 from syncd.pacing import Gate, LookSchedule, NackWindow
 from syncd.retry import Backoff
 from syncd.zentrik import Zentrik
 
 log = get_logger()
+
+_LINGER = 0.02
+"""Seconds that an answer waits for others, to be stored in one commit with them."""
+
+_ENOUGH = 200
+"""So many answers are stored at once."""
+
+_AHEAD = 400
+"""The most signals that are claimed before there is a connection free for them."""
+
+_NEWS = 0.25
+"""Seconds between two looks for something new to post while nothing is answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,47 +72,179 @@ async def dispatch(
     only: Sequence[str] | None = None,
     stopping: Callable[[], bool] = lambda: False,
     on_answers: Callable[[Dispatched], None] = lambda _: None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Dispatched:
     """Post until nothing is due, Zentrik asks to be left alone (`gate`), or `stopping`; what is under way is finished.
 
-    Each turn of the loop stores the verdicts that have come in and claims as many signals as there is room for, in one
-    commit; no signal is posted before the commit that says so. After trouble of Zentrik's own, its `/readyz` is asked
-    first. Raises `KeyRefused` when Zentrik refuses the key.
+    Connections post side by side; one exchange with the ledger after the other stores their answers and claims what
+    they post next, in one commit. No signal is posted before the commit that says so. A few more are claimed than there
+    are connections, so that none waits for the disk; those that are not posted after all are given back. After trouble
+    of Zentrik's own, its `/readyz` is asked first. Raises `KeyRefused` when Zentrik refuses the key.
     """
     done = Dispatched()
-    await _reopen(zentrik, gate, clock)
-    under_way: set[asyncio.Task[tuple[Claimed, Verdict]]] = set()
-    answers: list[Answer] = []
+    desk = _Desk()
+    began = clock()
     blocked: Blocked | None = None
-    try:
+
+    def is_open() -> bool:
+        return blocked is None and not stopping() and gate.is_open(clock())
+
+    async def connection() -> None:
+        """Post one signal after the other."""
+        nonlocal blocked
         while True:
-            is_open = not blocked and not stopping() and gate.is_open(clock())
-            room = delivery.concurrency - len(under_way) if is_open else 0
-            if answers or room:
-                asked = _asked(answers)
-                exchanged = await ledger.exchange(answers, room, run, clock(), only, delivery.window, asked)
-                claimed, answers = exchanged.claimed, []
-                done.accepted += exchanged.accepted
-                if exchanged.closed:  # another syncd was asked to wait, or the run before this one
-                    gate.park(exchanged.closed.reason, exchanged.closed.until - clock(), clock())
-                on_answers(done)
-                under_way |= {asyncio.create_task(_post(zentrik, signal, clock)) for signal in claimed}
-            if not under_way:
-                break
-            finished, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-            for task in finished:
-                claimed_signal, verdict = task.result()
-                done.posted += 1
-                done.lost += isinstance(verdict, Unknown)
-                blocked = verdict if isinstance(verdict, Blocked) else blocked
-                answers.append(_judge(claimed_signal, verdict, gate, looks, clock(), draw, delivery))
-    finally:
-        for task in under_way:  # after an error or a cancellation: their signals stay `sending`, and are looked for
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+            signal = await desk.take()
+            wait = (signal.not_before - clock()).total_seconds() if signal.not_before else 0.0
+            if wait > 0:
+                await sleep(wait)
+            verdict = await _post(zentrik, signal, clock) if is_open() else None
+            if verdict is None:
+                desk.give_back(signal)
+                continue
+            done.posted += 1
+            done.lost += isinstance(verdict, Unknown)
+            blocked = verdict if isinstance(verdict, Blocked) else blocked
+            desk.put_down(_judge(signal, verdict, gate, looks, clock(), draw, delivery))
+
+    await _reopen(zentrik, gate, clock)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            connections: list[asyncio.Task[None]] = []
+            while True:
+                if not is_open():
+                    desk.clear()
+                room = desk.room(delivery.concurrency) if is_open() else 0
+                answers, unposted = desk.collect()
+                turn_at = None
+                if room or answers or unposted:
+                    exchanged = await ledger.exchange(
+                        answers,
+                        room,
+                        run,
+                        clock(),
+                        only,
+                        delivery.window,
+                        asked=_asked(answers),
+                        too_fast=_too_fast(answers, gate, done, began),
+                        unposted=unposted,
+                    )
+                    done.accepted += exchanged.accepted
+                    turn_at = exchanged.turn_at
+                    if exchanged.closed:  # another syncd was asked to wait, or the run before this one
+                        gate.park(exchanged.closed.reason, exchanged.closed.until - clock(), clock())
+                    desk.lay_out(exchanged.claimed, room, exchanged.halted)
+                    on_answers(done)
+                while len(connections) < min(delivery.concurrency, desk.in_hand):
+                    connections.append(tasks.create_task(connection()))
+                if not desk.is_done:
+                    await desk.something_to_do()
+                elif turn_at is not None and is_open():
+                    await sleep(max(0.0, (turn_at - clock()).total_seconds()))
+                else:
+                    break
+            for each in connections:
+                each.cancel()
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
     if blocked:
         raise KeyRefused(f"{blocked.reason}. Every record is kept; the next run goes on from here.")
     return done
+
+
+class _Desk:
+    """What lies between the ledger and the connections: claimed signals that wait for one, those that are news first;
+    answers that are to be stored, and signals that were not posted after all."""
+
+    def __init__(self) -> None:
+        self.in_hand = 0  # claimed, and neither answered nor given back
+        self._waiting: asyncio.PriorityQueue[tuple[int, int, Claimed]] = asyncio.PriorityQueue()
+        self._answers: list[Answer] = []
+        self._unposted: list[Claimed] = []
+        self._laid_out = 0
+        self._ahead = 0
+        self._was_empty = True  # since the last exchange
+        self._is_more = True  # whether the last claim got all it asked for, so that there is likely more
+        self._stirred = asyncio.Event()
+        self._goes_on = asyncio.Event()
+        self._goes_on.set()
+
+    # At the connections' side
+
+    async def take(self) -> Claimed:
+        """The signal to be posted next. While a refusal is not stored yet, none: it may be one too many."""
+        await self._goes_on.wait()
+        if self._is_more and self._waiting.empty():
+            self._was_empty = True
+            self._stirred.set()
+        return (await self._waiting.get())[-1]
+
+    def put_down(self, answer: Answer) -> None:
+        """An answer, to be stored together with others."""
+        self._answers.append(answer)
+        self.in_hand -= 1
+        if len(self._answers) == 1:
+            asyncio.get_running_loop().call_later(_LINGER, self._stirred.set)
+        if isinstance(answer.verdict, Refused):
+            self._goes_on.clear()
+        if len(self._answers) >= _ENOUGH or not (self.in_hand and self._goes_on.is_set()):
+            self._stirred.set()
+
+    def give_back(self, signal: Claimed) -> None:
+        """It was not posted."""
+        self._unposted.append(signal)
+        self.in_hand -= 1
+        self._stirred.set()
+
+    # At the ledger's side
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is under way, and nothing to be stored."""
+        return not (self.in_hand or self._answers or self._unposted)
+
+    def room(self, concurrency: int) -> int:
+        """How many signals may be claimed: one for each connection, and beside them so many that none had to wait for
+        one while the last exchange was under way."""
+        self._ahead = min(2 * self._ahead or concurrency, _AHEAD) if self._was_empty else self._ahead * 7 // 8
+        self._was_empty = False
+        return max(0, concurrency + self._ahead - self.in_hand)
+
+    def collect(self) -> tuple[list[Answer], list[Claimed]]:
+        """What is to be stored."""
+        collected = self._answers, self._unposted
+        self._answers, self._unposted = [], []
+        return collected
+
+    def lay_out(self, claimed: Sequence[Claimed], room: int, halted: Collection[str]) -> None:
+        """Signals that may be posted now, and the connectors of which nothing more may."""
+        self.clear(halted)
+        for signal in claimed:
+            self._laid_out += 1
+            self._waiting.put_nowait((signal.lane, self._laid_out, signal))
+        self.in_hand += len(claimed)
+        self._is_more = len(claimed) == room > 0
+        if not any(isinstance(answer.verdict, Refused) for answer in self._answers):
+            self._goes_on.set()
+
+    def clear(self, connectors: Collection[str] | None = None) -> None:
+        """Give back what waits for a connection: that of these connectors, or everything."""
+        kept = []
+        while not self._waiting.empty():
+            entry = self._waiting.get_nowait()
+            if connectors is None or entry[-1].connector in connectors:
+                self.give_back(entry[-1])
+            else:
+                kept.append(entry)
+        for entry in kept:
+            self._waiting.put_nowait(entry)
+
+    async def something_to_do(self) -> None:
+        """Until there are answers enough to be stored, a connection has nothing left to post, or it is time to look
+        whether there is news."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_NEWS):
+                await self._stirred.wait()
+        self._stirred.clear()
 
 
 def _asked(answers: Sequence[Answer]) -> Closed | None:
@@ -113,6 +258,15 @@ def _asked(answers: Sequence[Answer]) -> Closed | None:
     return max(waits, default=None)
 
 
+def _too_fast(answers: Sequence[Answer], gate: Gate, done: Dispatched, began: datetime) -> TooFast | None:
+    """That Zentrik found us too fast, if it did."""
+    refused = [answer.at for answer in answers if isinstance(answer.verdict, Later) and answer.verdict.too_fast]
+    if not refused:
+        return None
+    at = min(refused)
+    return TooFast(at, gate.opens_in(at), done.posted - len(refused), at - began)
+
+
 async def _reopen(zentrik: Zentrik, gate: Gate, clock: Callable[[], datetime]) -> None:
     """After trouble of its own, ask Zentrik how it is: no record is spent on finding out."""
     if gate.suspects and not gate.opens_in(clock()):
@@ -123,19 +277,14 @@ async def _reopen(zentrik: Zentrik, gate: Gate, clock: Callable[[], datetime]) -
             gate.park(trouble.reason, trouble.after, clock())
 
 
-async def _post(zentrik: Zentrik, signal: Claimed, clock: Callable[[], datetime]) -> tuple[Claimed, Verdict]:
-    """Post it while it is ours: begun in the first half of its lease, and over before the lease is.
+async def _post(zentrik: Zentrik, signal: Claimed, clock: Callable[[], datetime]) -> Verdict | None:
+    """Post it while it is ours: begun in the first half of its lease, and over before the lease is. None when it is
+    too late to begin.
 
     A process that was frozen in between may find that it is another's by now.
     """
     left = signal.until - clock()
-    if left < signal.lease / 2:
-        return signal, Later("syncd froze before it could be posted")
-    try:
-        async with asyncio.timeout(left.total_seconds()):
-            return signal, await zentrik.post(signal.body)
-    except TimeoutError:
-        return signal, Unknown("no answer in time", may_arrive=True)
+    return await zentrik.post(signal.body, left) if left >= signal.lease / 2 else None
 
 
 def _judge(

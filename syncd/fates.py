@@ -20,12 +20,14 @@ class Later:
     """Zentrik certainly does not have it, and may take it another time.
 
     `after` is what the server asked for; None leaves it to the schedule. With `parks` the trouble is Zentrik's own
-    (too many requests, unreachable): nothing else is posted until then, and the record is not to blame.
+    (too many requests, unreachable): nothing else is posted until then, and the record is not to blame. `too_fast` says
+    that it were fewer requests it wants.
     """
 
     reason: str
     after: timedelta | None = None
     parks: bool = False
+    too_fast: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import ceil
 
 from syncd.retry import Backoff
 
@@ -13,6 +14,13 @@ DOUBTS = 8
 """So many lost answers in a row close the gate, so that an outage does not cost every record its certainty."""
 
 _SLOWEST = timedelta(hours=1)
+_CAUTION = 0.98
+_EARLY = 5.0  # seconds
+_SAMPLE = 5
+_QUOTA = timedelta(minutes=1)
+_SLOWEST_PACE = 0.1  # posts a second
+_SOON = timedelta(milliseconds=250)  # so far ahead posts are given their turns
+_MADE_UP = timedelta(milliseconds=100)  # so much of a delay is caught up with
 
 
 @dataclass(slots=True)
@@ -60,6 +68,57 @@ class Gate:
     def opens_in(self, now: datetime) -> timedelta:
         """How long it stays closed; zero when it is open."""
         return max(timedelta(0), self.parked_until - now) if self.parked_until else timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tempo:
+    """How fast Zentrik lets us post, learned from its refusals to take more; shared by all who post to it.
+
+    After a refusal, posts are spaced out at `rate` a second: a little less than what got through before, the rest that
+    was asked for included. From then on the pace rises with every post that is `posted`, at first slowly: the limit is
+    where it was, and touched as rarely as may be; then faster: it may have been lifted. A pace that is refused `early`
+    twice running is not what Zentrik minds, and is given up.
+    """
+
+    rate: float
+    rest: timedelta
+    posted: int = 0
+    early: int = 0
+
+    @classmethod
+    def first(cls, posted: int, took: timedelta, rest: timedelta) -> Tempo | None:
+        """Nothing was known before; so many got through in that time. None when that teaches nothing: too few, or a
+        rest so long that a quota is used up.
+
+        A server that counts lets a burst through first, and wants a rest for it.
+        """
+        if posted < _SAMPLE or rest > _QUOTA:
+            return None
+        return cls(max(_CAUTION * posted / max(1.0, (took + rest).total_seconds()), _SLOWEST_PACE), rest)
+
+    @property
+    def now(self) -> float:
+        """Posts a second, by now."""
+        worth = self.posted / self.rate  # the seconds they took at least: time in which nobody posted teaches nothing
+        return self.rate * (1 + worth / 1000 + (worth / 200) ** 3)
+
+    def refused(self, rest: timedelta) -> Tempo | None:
+        """The pace after another refusal; None when going slower has not helped."""
+        is_early = self.posted / self.rate < _EARLY
+        if (is_early and self.early) or rest > _QUOTA:
+            return None
+        average = (self.rate + self.now) / 2
+        through = self.posted / (self.posted / average + max(self.rest.total_seconds(), 0.001))
+        rate = _CAUTION * min(self.now, max(through, self.now / 2))
+        return Tempo(max(rate, _SLOWEST_PACE), rest, 0, int(is_early))
+
+    def turns(self, most: int, next_at: datetime, now: datetime) -> tuple[list[datetime], datetime]:
+        """The turns of the next posts, at most so many and as far as they come soon, and the turn after them."""
+        gap = timedelta(seconds=1 / self.now)
+        first = max(next_at, now - _MADE_UP)
+        soon = max(0, ceil((now + _SOON - first) / gap))
+        number = min(most, soon)
+        return [first + gap * n for n in range(number)], first + gap * number
 
 
 @dataclass(frozen=True, slots=True)

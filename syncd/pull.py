@@ -13,7 +13,7 @@ import httpx
 
 from syncd.connector import Source
 from syncd.errors import CursorStuck, LedgerError, RateLimited, RecordError, SourceError
-from syncd.ledger import Ledger, report
+from syncd.ledger import Lane, Ledger, report
 from syncd.logs import get_logger, holds_secret, redact
 from syncd.records import Checkpoint, Page, SetAside, Window
 from syncd.signals import Signal, compose
@@ -94,6 +94,9 @@ MOST_REPEATS = 100
 MOST_UNCHANGED = 10_000
 """So many, where they tell of nothing but records the ledger has: an account may have that many pages of them."""
 
+FLOOD = 500
+"""What one reading finds new beyond that many waits behind the news of all connectors."""
+
 SHOWN_ASIDE = 20
 """How many set-aside items a run remembers to show; the ledger has them all."""
 
@@ -119,7 +122,10 @@ async def pull(
         return await ledger.ask(report.known, external_ids)
 
     async def take_in(reading: Reading) -> None:
-        tally = await ledger.record_page(source, reading.signals, reading.set_aside, reading.checkpoint, run, clock())
+        lane = Lane.BACKLOG if is_backlog or pulled.new >= FLOOD else Lane.NEWS
+        tally = await ledger.record_page(
+            source, reading.signals, reading.set_aside, reading.checkpoint, run, clock(), lane
+        )
         pulled.shown += reading.shown
         pulled.new += tally.new
         pulled.changed += tally.changed
@@ -132,6 +138,7 @@ async def pull(
     is_whole, rests_until = False, None
     try:
         checkpoint = await ledger.start_pull(source, run, clock())
+        is_backlog = span.is_look_back or not checkpoint
         async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
             async for reading in readings:
                 await _whole(take_in(reading))

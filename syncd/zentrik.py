@@ -34,6 +34,7 @@ from syncd.fates import (
 )
 from syncd.logs import holds_secret, printable, redact
 from syncd.retry import Backoff, retry_after
+from syncd.transport import Connections
 
 PAGE_SIZE = 100
 """The most signals a list call gives."""
@@ -150,17 +151,19 @@ class Zentrik:
         self._clock = clock
         self._limit = timeout.total_seconds()
         before = min(10.0, self._limit / 2)  # ends first: what was never connected is known not to have arrived
-        self._http = httpx.AsyncClient(
-            headers={
+        self._timeout = httpx.Timeout(self._limit, connect=before, pool=self._limit / 4).as_dict()
+        self._headers = httpx.Headers(
+            {
                 "Authorization": f"Bearer {key}",
                 "Accept": "application/json",
+                "Accept-Encoding": "gzip, deflate",
                 "User-Agent": user_agent,
-            },
-            timeout=httpx.Timeout(self._limit, connect=before, pool=self._limit / 4),
-            limits=httpx.Limits(max_connections=concurrency + 4, max_keepalive_connections=concurrency + 4),
-            follow_redirects=False,  # a redirect would carry the key, and could turn a POST into a GET
-            transport=transport,
+            }
         )
+        # What is the same in every POST is parsed once.
+        self._address = httpx.URL(self.api_base + _SIGNALS)
+        self._posting = httpx.Headers([*self._headers.raw, (b"Content-Type", b"application/json")])
+        self._transport = transport or Connections(concurrency + 4)
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,13 +171,14 @@ class Zentrik:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._http.aclose()
+        await self._transport.aclose()
 
-    async def post(self, body: bytes) -> Verdict:
-        """Create a signal; the verdict says what is certain about it."""
+    async def post(self, body: bytes, within: timedelta | None = None) -> Verdict:
+        """Create a signal; the verdict says what is certain about it, at the latest `within` that time."""
         self.calls.posts += 1
+        limit = self._limit if within is None else min(self._limit, within.total_seconds())
         try:
-            answer = await self._call("POST", _SIGNALS, content=body, headers={"Content-Type": "application/json"})
+            answer = await self._send("POST", self._address, self._posting, body, limit)
         except _NO_ANSWER as error:
             return _broken_off(error)
         return verdict(answer.status_code, answer.headers, answer.content, self._clock())
@@ -314,7 +318,7 @@ class Zentrik:
     async def _read(self, path: str, params: Mapping[str, int] | None = None) -> _Answer | Troubled:
         """GET: a response that is 2xx, or a 404 in JSON; anything else is trouble, or raises `KeyRefused`."""
         try:
-            response = await self._call("GET", path, params=params)
+            response = await self._call("GET", path, params)
         except _NO_ANSWER as error:
             return Troubled(_told(error))
         match response.status_code:
@@ -332,30 +336,36 @@ class Zentrik:
                 after = retry_after(response.headers.get("Retry-After"), self._clock())
                 return Troubled(_words(response.status_code, response.content), after)
 
-    async def _call(
+    async def _call(self, method: str, path: str, params: Mapping[str, int] | None = None) -> _Answer:
+        """Send a request without content, as `_send` does."""
+        url = httpx.URL(self.api_base + path, params=params) if params else httpx.URL(self.api_base + path)
+        return await self._send(method, url, self._headers)
+
+    async def _send(
         self,
         method: str,
-        path: str,
-        *,
-        params: Mapping[str, int] | None = None,
+        url: httpx.URL,
+        headers: httpx.Headers,
         content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
+        limit: float | None = None,
     ) -> _Answer:
         """Send a request and read what is answered. Raises what `_NO_ANSWER` names.
 
-        The limits of the connection count from one byte to the next; this one is for the whole call.
+        The limits of the connection count from one byte to the next; `limit` is for the whole call.
         """
-        url = self.api_base + path
-        async with (
-            asyncio.timeout(self._limit),
-            self._http.stream(method, url, params=params, content=content, headers=headers) as response,
-        ):
-            received = bytearray()
-            async for some in response.aiter_bytes():
-                received += some
-                if len(received) > LONGEST_ANSWER:
-                    raise _TooLong
-            return _Answer(response.status_code, response.headers, bytes(received))
+        limits = {"timeout": self._timeout}
+        request = httpx.Request(method, url, headers=headers, content=content, extensions=limits)
+        async with asyncio.timeout(limit or self._limit):
+            response = await self._transport.handle_async_request(request)
+            try:
+                received = bytearray()
+                async for some in response.aiter_bytes():
+                    received += some
+                    if len(received) > LONGEST_ANSWER:
+                        raise _TooLong
+                return _Answer(response.status_code, response.headers, bytes(received))
+            finally:
+                await response.aclose()
 
     def _no_api_at(self, path: str) -> str:
         return f"{self.api_base}{path} answers with a web page; check api_base (it ends in /api)"
@@ -372,7 +382,7 @@ def verdict(status: int, headers: Mapping[str, str], content: bytes, now: dateti
     | 502, 504, 52x | Unknown, may arrive | the same, and for a while not to find it proves nothing |
     | no answer, cut off | Unknown, may arrive | the same |
     | 503 | Unknown, parks | destination: closed for Retry-After, reopened by `/readyz`; the record is looked for |
-    | 429 | Later, parks | destination: closed for Retry-After |
+    | 429 | Later, parks, too fast | destination: closed for Retry-After, and then posted to more slowly |
     | no connection | Later, parks | destination: closed, reopened by `/readyz` |
     | 408, 425 | Later | record: posted again after Retry-After or a backoff, `max_attempts` times |
     | 401, 402, 403, 404, 405, 407, 410, 415, 426, 3xx | Blocked | destination: closed until a person mends it |
@@ -401,7 +411,7 @@ def verdict(status: int, headers: Mapping[str, str], content: bytes, now: dateti
         case 408 | 425:
             return Later(words, after)
         case 429:
-            return Later(words, after, parks=True)
+            return Later(words, after, parks=True, too_fast=True)
         case 409:
             return Unknown(words)
         case status if 400 <= status < 500:
@@ -432,7 +442,7 @@ def _told(error: Exception) -> str:
             return "it cannot be reached (no connection in time)"
         case httpx.TimeoutException() | TimeoutError():
             return "no answer in time"
-        case httpx.ConnectError():
+        case httpx.ConnectError() | httpx.ProxyError():
             return f"it cannot be reached ({error})" if str(error) else "it cannot be reached"
         case _TooLong():
             return f"the answer is longer than {LONGEST_ANSWER // 1024**2} MB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,11 @@ class Clock:
     def move(self, seconds: float) -> None:
         """Let that many seconds pass."""
         self.now += timedelta(seconds=seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep by this clock: at once it is so much later."""
+        self.move(seconds)
+        await asyncio.sleep(0)
 
 
 def longest() -> float:
@@ -94,18 +100,28 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sa.URL]:
         yield sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
 
 
+@pytest.fixture
+def empty_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str, str], str]:
+    """Gives the address of an empty ledger on a kind of database; of SQLite, a file of that name in tmp_path."""
+
+    def address(kind: str, name: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path / name}"
+        server: sa.URL = request.getfixturevalue("postgresql")
+        database = f"ledger_{next(_numbers)}"
+        engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(sa.text(f"CREATE DATABASE {database}"))
+        engine.dispose()
+        return server.set(database=database).render_as_string(hide_password=False)
+
+    return address
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def ledger_url(request: pytest.FixtureRequest, empty_ledger: Callable[[str, str], str]) -> str:
     """The address of an empty ledger: every test that asks for it runs on both databases."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    server: sa.URL = request.getfixturevalue("postgresql")
-    name = f"ledger_{next(_numbers)}"
-    engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return server.set(database=name).render_as_string(hide_password=False)
+    return empty_ledger(request.param, "ledger.db")
 
 
 class OnSQLite:

@@ -60,6 +60,7 @@ class Sender:
                 only=only,
                 stopping=stopping,
                 on_answers=on_answers,
+                sleep=self.clock.sleep,
             )
 
     @property
@@ -223,10 +224,11 @@ class TestPace(OnSQLite):
         """Ctrl-C loses no answer: what was being posted is stored, and nothing more is taken."""
         run = await queued(ledger, clock, *(signal(number) for number in range(10)))
         stop = asyncio.Event()
+        under_way = asyncio.Barrier(3)
 
         async def answer(request: httpx.Request) -> httpx.Response:
+            await under_way.wait()
             stop.set()
-            await asyncio.sleep(0)
             return created(request)
 
         async with answering(answer, clock) as zentrik:
@@ -254,9 +256,9 @@ class TestPace(OnSQLite):
             with pytest.raises(asyncio.CancelledError):
                 await sending
         assert ended.is_set()
-        assert await states(ledger) == {State.SENDING: 2, State.QUEUED: 3}
+        assert await states(ledger) == {State.SENDING: 4, State.QUEUED: 1}  # one more was ready for each connection
         dies(ledger)
-        assert await ledger.suspect_unfinished(clock()) == 2
+        assert await ledger.suspect_unfinished(clock()) == 4
 
     async def test_progress_is_told_as_it_is_made(self, ledger: Ledger, clock: Clock) -> None:
         """Who watches sees the figures grow to those of the end."""
@@ -345,8 +347,10 @@ class TestAskedToWait(OnSQLite):
         """What Zentrik accepted while it told another call to wait stays accepted, and opens nothing."""
         run = await queued(ledger, clock, *(signal(number) for number in range(6)))
         sent_away = asyncio.Event()
+        under_way = asyncio.Barrier(3)
 
         async def answer(request: httpx.Request) -> httpx.Response:
+            await under_way.wait()
             if not sent_away.is_set():
                 sent_away.set()
                 return httpx.Response(429, headers={"Retry-After": "9"})
@@ -480,7 +484,11 @@ class TestBlocked(OnSQLite):
         async def answer(request: httpx.Request) -> httpx.Response:
             status = next(statuses)
             await all_asked.wait()
-            return created(request) if status == 201 else httpx.Response(status)
+            if status == 401:
+                return httpx.Response(status)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            return created(request)
 
         async with answering(answer, clock) as zentrik:
             with pytest.raises(KeyRefused, match="Every record is kept"):
@@ -581,19 +589,35 @@ class TestFencing:
         """A process that wakes up with a claimed record does not post it: by now it may be another's."""
         run = await queued(ledger, clock, signal(1))
         exchange = ledger.exchange
+        freezes = iter([0.6])
 
-        async def exchange_and_freeze(*args: Any) -> Exchanged:
-            exchanged = await exchange(*args)
+        async def exchange_and_freeze(*args: Any, **more: Any) -> Exchanged:
+            exchanged = await exchange(*args, **more)
             if exchanged.claimed:
-                clock.move(ledger.leases.post.total_seconds() * 0.6)
+                clock.move(ledger.leases.post.total_seconds() * next(freezes, 0))
+                assert sandbox.books.created == 0
             return exchanged
 
         ledger.exchange = exchange_and_freeze  # type: ignore[method-assign]
         sandbox = Sandbox(now=clock)
         async with at(sandbox, clock) as zentrik:
-            done = await asyncio.wait_for(Sender(ledger, zentrik, clock, run, Delivery(max_attempts=3))(), 20)
-        assert sandbox.books.created == 0
-        assert done.accepted == 0
+            assert await Sender(ledger, zentrik, clock, run)() == Dispatched(1, 1)
+        assert next(freezes, None) is None
+        assert [(row.state, row.attempts) for row in await rows(ledger)] == [(State.PROCESSING, 1)]
+
+    async def test_what_was_taken_over_meanwhile_is_not_given_back(
+        self, ledger: Ledger, ledger_url: str, clock: Clock
+    ) -> None:
+        """A process that wakes up after its lease leaves alone what another one is looking for by now."""
+        run = await queued(ledger, clock, signal(1))
+        other = Ledger(Database(ledger_url))
+        await other.start_run("test", clock())
+        [claimed] = (await ledger.exchange([], 1, run, clock())).claimed
+        clock.move(ledger.leases.post.total_seconds() + 1)
+        assert await other.suspect_unfinished(clock()) == 1
+        await ledger.exchange([], 0, run, clock(), unposted=[claimed])
+        other.close()
+        assert [(row.state, row.attempts) for row in await rows(ledger)] == [(State.UNKNOWN, 1)]
 
     async def test_an_answer_that_comes_after_the_lease_changes_nothing(
         self, ledger: Ledger, ledger_url: str, clock: Clock

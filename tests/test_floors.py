@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS = {
     0: ("errors", "records", "fates", "cron", "places", "spans", "retry < pacing"),
-    1: ("fields dates logs < connector mistakes < signals http_client kit",),
+    1: ("fields dates logs < connector mistakes < signals http_client kit", "transport"),
     2: ("ledger", "zentrik < mirror sweep", "registry", "sandbox"),
     3: (
         "pull",
@@ -56,6 +56,8 @@ HOMES = {
     "aiosmtplib": {"alerting"},
     "starlette": {"sandbox", "web"},
     "uvicorn": {"sandbox", "web"},
+    "aiohttp": {"transport"},
+    "uvloop": {"cli"},
 }
 """Each library and the only parts of the house that import it."""
 

@@ -701,7 +701,7 @@ class TestTheWhole:
         gate, looks, mirror, chance = Gate(), LookSchedule(), Mirror(), random.Random(1)
         async with at(sandbox, clock) as zentrik:
             for _ in range(400):
-                await dispatch(ledger, zentrik, gate, looks, run, clock, chance.random)
+                await dispatch(ledger, zentrik, gate, looks, run, clock, chance.random, sleep=clock.sleep)
                 await look(ledger, zentrik, run, clock, mirror)
                 if await ledger.ask(report.next_due, [State.QUEUED, State.UNKNOWN, State.SENDING]) is None:
                     break

@@ -103,7 +103,8 @@ def sleep(clock: Clock) -> Sleeper:
 
 @pytest.fixture
 async def zentrik(clock: Clock) -> AsyncIterator[Zentrik]:
-    async with Zentrik(BASE, KEY, user_agent="syncd/test", clock=clock) as opened:
+    wire = httpx.AsyncHTTPTransport()  # where respx listens in
+    async with Zentrik(BASE, KEY, user_agent="syncd/test", transport=wire, clock=clock) as opened:
         yield opened
 
 
@@ -162,10 +163,10 @@ class TestVerdict:
             (408, {}, b"", Later("HTTP 408")),
             (408, {"Retry-After": "7"}, b"", Later("HTTP 408", seconds(7))),
             (425, {}, b'{"message": "too early"}', Later("425: too early")),
-            (429, {}, b"", Later("HTTP 429", parks=True)),
-            (429, {"Retry-After": "3600"}, b"", Later("HTTP 429", seconds(3600), parks=True)),
-            (429, {"Retry-After": "soon"}, b"", Later("HTTP 429", parks=True)),
-            (429, {"Retry-After": IN_90_SECONDS}, b"", Later("HTTP 429", seconds(90), parks=True)),
+            (429, {}, b"", Later("HTTP 429", parks=True, too_fast=True)),
+            (429, {"Retry-After": "3600"}, b"", Later("HTTP 429", seconds(3600), parks=True, too_fast=True)),
+            (429, {"Retry-After": "soon"}, b"", Later("HTTP 429", parks=True, too_fast=True)),
+            (429, {"Retry-After": IN_90_SECONDS}, b"", Later("HTTP 429", seconds(90), parks=True, too_fast=True)),
             *(
                 (status, {}, b'{"detail": "no plan"}', Blocked(NOTHING_TAKEN.format(f"{status}: no plan")))
                 for status in (402, 405, 407, 410, 415, 426)
@@ -253,7 +254,7 @@ class TestPost:
         """A wait given as a date is as long as it was meant."""
         api.post(SIGNALS).respond(429, headers={"Retry-After": IN_90_SECONDS})
         clock.move(30)
-        assert await zentrik.post(b"{}") == Later("HTTP 429", seconds(60), parks=True)
+        assert await zentrik.post(b"{}") == Later("HTTP 429", seconds(60), parks=True, too_fast=True)
 
     @pytest.mark.parametrize(
         "error",

@@ -1,8 +1,9 @@
 """The ledger: every signal ever seen, where it stands, and where each connector's reading stands.
 
 `tables` names the states, `database` opens and migrates, `presence` shows which runs are alive. `ledger` is every
-write; what it does stands in `pages` (reading), `posts` (posting), `outcomes` (following), `matching` (comparing with
-Zentrik) and `events` (the history); what these share of SQL is `statements`. `report` is every read for people.
+write; what it does stands in `pages` (reading), `posts` (posting), `tempo` (how fast), `outcomes` (following),
+`matching` (comparing with Zentrik) and `events` (the history); what these share of SQL is `statements`. `copy` moves a
+ledger to another database. `report` is every read for people.
 """
 
 from syncd.ledger.database import Database
@@ -10,7 +11,8 @@ from syncd.ledger.ledger import Leases, Ledger
 from syncd.ledger.outcomes import Look, Waiting
 from syncd.ledger.pages import PageTally
 from syncd.ledger.posts import Answer, Claimed, Closed, Exchanged, Lost, Sighting
-from syncd.ledger.tables import State
+from syncd.ledger.tables import Lane, State
+from syncd.ledger.tempo import TooFast
 
 __all__ = [
     "Answer",
@@ -18,6 +20,7 @@ __all__ = [
     "Closed",
     "Database",
     "Exchanged",
+    "Lane",
     "Leases",
     "Ledger",
     "Look",
@@ -25,5 +28,6 @@ __all__ = [
     "PageTally",
     "Sighting",
     "State",
+    "TooFast",
     "Waiting",
 ]

@@ -26,6 +26,7 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATING = 0x73796E63  # the advisory lock that PostgreSQL sessions migrate under, one after the other
 _BUSY_SECONDS = 30
 _TRIES = 4
+_PAGES_AT_ONCE = 5000
 _UNDONE_FOR_ANOTHER = ("40P01", "40001")
 """SQLSTATEs of a transaction that PostgreSQL undid so that another could go on: a deadlock, or a failure to
 serialize."""
@@ -113,6 +114,19 @@ class Database:
         if self._is_sqlite:
             return FilePresence(Path(self._url.database or "").resolve())
         return SessionPresence(self._engine)
+
+    def give_space_back(self) -> None:
+        """Give the file system back what deleted rows took, a little at a time. PostgreSQL does so by itself."""
+        if not self._is_sqlite:
+            return
+        raw = self._engine.raw_connection()
+        try:
+            cursor = raw.cursor()
+            free = -1
+            while free != (free := cursor.execute("PRAGMA freelist_count").fetchone()[0]):  # a file of old keeps them
+                cursor.execute(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})").fetchall()
+        finally:
+            raw.close()
 
     def close(self) -> None:
         """Give every connection back."""
@@ -214,8 +228,11 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     for setting in ("synchronous = FULL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {setting}")
-    cursor.execute("SELECT count(*) = 0 OR sum(name = 'alembic_version') FROM sqlite_master")
-    if cursor.fetchone()[0]:  # somebody else's database is left as it was found
+    cursor.execute("SELECT count(*) = 0, sum(name = 'alembic_version') FROM sqlite_master")
+    is_empty, is_ours = cursor.fetchone()
+    if is_empty:
+        cursor.execute("PRAGMA auto_vacuum = INCREMENTAL")  # heeded while there is nothing in it
+    if is_empty or is_ours:  # somebody else's database is left as it was found
         _keep_a_log(cursor)
     cursor.close()
 

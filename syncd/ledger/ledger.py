@@ -18,15 +18,16 @@ import sqlalchemy as sa
 
 from syncd.connector import Source
 from syncd.errors import LedgerError, RateLimited, SourceError
-from syncd.ledger import outcomes, pages, posts
+from syncd.ledger import outcomes, pages, posts, tempo
 from syncd.ledger.database import Database
 from syncd.ledger.events import tell
 from syncd.ledger.outcomes import Look, Waiting
 from syncd.ledger.pages import PageTally
-from syncd.ledger.posts import Answer, Closed, Exchanged, Lost, Sighting
+from syncd.ledger.posts import Answer, Claimed, Closed, Exchanged, Lost, Sighting
 from syncd.ledger.report import AlertRow
 from syncd.ledger.statements import insert, portions
-from syncd.ledger.tables import State, alerts, bodies, connectors, destination, runs, signals
+from syncd.ledger.tables import Lane, State, alerts, bodies, connectors, destination, runs, signals
+from syncd.ledger.tempo import TooFast
 from syncd.pacing import NackWindow
 from syncd.records import Checkpoint, Json, SetAside
 from syncd.signals import Signal
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 _DAY = timedelta(days=1)
 _RUNS_KEPT = timedelta(days=90)
+_DROPPED_AT_ONCE = 2000
 _CLOCKS_DIFFER = timedelta(minutes=1)  # between machines that share a ledger; more is a clock that was set back
 _DEFAULT_WINDOW = NackWindow()
 
@@ -164,6 +166,7 @@ class Ledger:
         db.execute(sa.update(connectors).where(connectors.c.lease_until > lease).values(lease_until=lease))
         db.execute(sa.update(connectors).where(connectors.c.started_at > now).values(started_at=now))
         db.execute(sa.delete(destination))
+        tempo.forget(db)
         return latest - now
 
     # Pull
@@ -252,15 +255,17 @@ class Ledger:
         checkpoint: Checkpoint | None,
         run: int,
         now: datetime,
+        lane: Lane = Lane.NEWS,
     ) -> PageTally:
-        """Store a page: its new signals queued, its changed ones noted, and the checkpoint after them, all or nothing.
+        """Store a page: its new signals queued in that lane, its changed ones noted, and the checkpoint after them, all
+        or nothing.
 
         A changed record takes the place of one that Zentrik does not have yet (queued or rejected). While nobody knows
         whether it has it (sending or unknown), the new one is kept beside it, and takes its place if it turns out that
         it has not. For any other only the change is noted. `checkpoint` None leaves the stored one alone. The page
         renews the run's lease; raises `AlreadyReading` when another run has taken the reading over since.
         """
-        tally = pages.store(db, source, page, run, now)
+        tally = pages.store(db, source, page, run, now, lane)
         pages.keep_aside(db, source, page, aside, run, now)
         kept: dict[str, object] = {"lease_until": now + self.leases.pull}
         if checkpoint is not None:
@@ -282,29 +287,44 @@ class Ledger:
         now: datetime,
         only: Sequence[str] | None = None,
         window: NackWindow = _DEFAULT_WINDOW,
+        *,
         asked: Closed | None = None,
+        too_fast: TooFast | None = None,
+        unposted: Sequence[Claimed] = (),
     ) -> Exchanged:
         """Store the verdicts that have come in, and claim up to `limit` due signals, in one commit.
 
         A claimed signal is `sending` before anybody opens a socket for it. `only` names the connectors to claim for.
-        `asked` is what Zentrik asked for meanwhile: it holds for every syncd on this ledger, and for the next run.
-        When nobody can see any more that this run is alive, nothing is claimed; once there are no verdicts left to
-        store, that raises a `LedgerError`.
+        `unposted` are claimed ones that were not posted after all. `asked` is what Zentrik asked for meanwhile: it
+        holds for every syncd on this ledger, and for the next run; so does what is learned where it was `too_fast`.
+        When nobody can see any more that this run is alive, nothing is claimed; once there is nothing left to store,
+        that raises a `LedgerError`.
         """
-        accepted = posts.settle(db, answers, run, window)
+        accepted, halted = posts.settle(db, answers, run, window)
+        posts.give_back(db, unposted, run, now)
+        if too_fast is not None:
+            tempo.slow_down(db, too_fast, len(posts.posting(db, now)))
+        else:
+            tempo.count(db, len(answers))
         if asked is not None:
             posts.close(db, asked)
         if limit <= 0:
-            return Exchanged([], accepted)
+            return Exchanged([], accepted, None, halted)
         if closed := posts.closed(db, now):
-            return Exchanged([], accepted, closed)
+            return Exchanged([], accepted, closed, halted)
         try:
             self._presence.confirm()
         except LedgerError:
-            if not answers:
+            if not answers and not unposted:
                 raise
-            return Exchanged([], accepted)
-        return Exchanged(posts.claim(db, limit, run, now, only, self.leases.post), accepted)
+            return Exchanged([], accepted, None, halted)
+        turns = tempo.turns(db, limit, now)
+        if turns is None:
+            claimed = posts.claim(db, limit, run, now, only, self.leases.post)
+            return Exchanged(claimed, accepted, None, halted)
+        claimed = posts.claim(db, len(turns.at), run, now, only, self.leases.post, turns.at)
+        may_be_more = len(claimed) == len(turns.at)
+        return Exchanged(claimed, accepted, None, halted, turns.next_at if may_be_more else None)
 
     async def suspect_unfinished(
         self, now: datetime, look_after: timedelta = timedelta(0), absent_after: timedelta = timedelta(0)
@@ -476,19 +496,37 @@ class Ledger:
 
     # Upkeep
 
-    @_write
-    def clear_away(self, db: sa.Connection, run: int, bodies_after: timedelta, now: datetime) -> int:
+    async def clear_away(self, run: int, bodies_after: timedelta, now: datetime) -> int:
         """Once a day, drop the texts of signals processed longer ago than `bodies_after`, and the oldest runs.
 
-        The signals themselves stay, so nothing is imported again. How many texts were dropped.
+        The signals themselves stay, so nothing is imported again. It is done little by little: nobody waits for it. How
+        many texts were dropped.
         """
-        last = db.scalar(sa.select(sa.func.max(runs.c.cleared_at, type_=runs.c.cleared_at.type)))
-        if last is not None and now - last < _DAY:
+        if not await self.change(_begin_day, run, now):
             return 0
-        old = sa.select(signals.c.id).where(
-            signals.c.state == State.PROCESSED, signals.c.settled_at < now - bodies_after
-        )
-        dropped = db.execute(sa.delete(bodies).where(bodies.c.signal_id.in_(old))).rowcount
-        db.execute(sa.delete(runs).where(runs.c.finished_at < now - _RUNS_KEPT))
-        db.execute(sa.update(runs).where(runs.c.id == run).values(cleared_at=now))
-        return dropped
+        total = 0
+        while dropped := await self.change(_drop_bodies, now - bodies_after):
+            total += dropped
+        await self.on_thread(self.database.give_space_back)
+        return total
+
+
+def _begin_day(db: sa.Connection, run: int, now: datetime) -> bool:
+    """Whether it is a day since somebody cleared away; if so, this run does it now."""
+    last = db.scalar(sa.select(sa.func.max(runs.c.cleared_at, type_=runs.c.cleared_at.type)))
+    if last is not None and now - last < _DAY:
+        return False
+    db.execute(sa.delete(runs).where(runs.c.finished_at < now - _RUNS_KEPT))
+    db.execute(sa.update(runs).where(runs.c.id == run).values(cleared_at=now))
+    return True
+
+
+def _drop_bodies(db: sa.Connection, before: datetime) -> int:
+    """Drop some of the texts of signals processed before then; how many."""
+    old = (
+        sa.select(bodies.c.signal_id)
+        .join(signals, signals.c.id == bodies.c.signal_id)
+        .where(signals.c.state == State.PROCESSED, signals.c.settled_at < before)
+        .limit(_DROPPED_AT_ONCE)
+    )
+    return db.execute(sa.delete(bodies).where(bodies.c.signal_id.in_(old))).rowcount

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from syncd.connector import Source
 from syncd.ledger.events import Told, tell
 from syncd.ledger.statements import held, insert, portions
-from syncd.ledger.tables import State, bodies, remembered, set_aside, signals
+from syncd.ledger.tables import Lane, State, bodies, remembered, set_aside, signals
 from syncd.records import SetAside
 from syncd.signals import Signal
 
@@ -30,8 +30,10 @@ class PageTally:
     unchanged: int = 0
 
 
-def store(db: sa.Connection, source: Source, page: Sequence[Signal], run: int, now: datetime) -> PageTally:
-    """Queue what is new on a page, and note what changed."""
+def store(
+    db: sa.Connection, source: Source, page: Sequence[Signal], run: int, now: datetime, lane: Lane = Lane.NEWS
+) -> PageTally:
+    """Queue what is new on a page, in that lane, and note what changed."""
     tally: Counter[str] = Counter()
     latest: dict[str, Signal] = {}
     for signal in page:
@@ -45,7 +47,7 @@ def store(db: sa.Connection, source: Source, page: Sequence[Signal], run: int, n
     known |= {row.external_id: row for row in held(db, _SEEN, differing)}  # nobody begins to post one of these now
     fresh = [signal for external_id, signal in latest.items() if external_id not in known]
     delivered = _recall(db, source, fresh, now)
-    queued = _queue(db, source, [signal for signal in fresh if signal.external_id not in delivered], run, now)
+    queued = _queue(db, source, [signal for signal in fresh if signal.external_id not in delivered], run, now, lane)
     tally["new"] += queued
     tally["unchanged"] += len(fresh) - queued
     for external_id, row in known.items():
@@ -144,7 +146,7 @@ def _recall(db: sa.Connection, source: Source, fresh: Sequence[Signal], now: dat
     return recalled
 
 
-def _queue(db: sa.Connection, source: Source, fresh: Sequence[Signal], run: int, now: datetime) -> int:
+def _queue(db: sa.Connection, source: Source, fresh: Sequence[Signal], run: int, now: datetime, lane: Lane) -> int:
     if not fresh:
         return 0
     rows = db.execute(
@@ -161,6 +163,7 @@ def _queue(db: sa.Connection, source: Source, fresh: Sequence[Signal], run: int,
                 "looks": 0,
                 "first_run": run,
                 "run_id": run,
+                "lane": lane,
                 **_words(signal),
             }
             for signal in fresh

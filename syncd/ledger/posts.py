@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from syncd.fates import Accepted, Blocked, Later, Refused, Unknown, Verdict
 from syncd.ledger import pages, report
 from syncd.ledger.events import Told, tell
 from syncd.ledger.statements import held, insert, portions
-from syncd.ledger.tables import State, bodies, connectors, destination, signals
+from syncd.ledger.tables import IS_QUEUED, Lane, State, bodies, connectors, destination, signals
 from syncd.logs import get_logger
 from syncd.pacing import NackWindow
 
@@ -30,7 +31,7 @@ class Claimed:
     """A signal taken for posting. `attempt` numbers this POST: a verdict counts only while it is the latest.
 
     It is ours until `until`, for the length of `lease`; from then on somebody else may look for it, so by then its POST
-    must have ended.
+    must have ended. Where posts are spaced out, its turn comes at `not_before`.
     """
 
     id: int
@@ -41,6 +42,8 @@ class Claimed:
     body: bytes
     until: datetime
     lease: timedelta
+    lane: Lane = Lane.NEWS
+    not_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,22 @@ class Exchanged(NamedTuple):
     """What came of storing verdicts and claiming: the claimed, and how many of the verdicts had signals accepted.
 
     `closed` says until when Zentrik asked whoever uses this ledger to leave it alone, and why; then nothing is claimed.
+    `halted` names the connectors of which nothing more may be posted. Where posts are spaced out and more may be due,
+    `turn_at` says when the next one may be claimed.
     """
 
     claimed: list[Claimed]
     accepted: int
     closed: Closed | None = None
+    halted: frozenset[str] = frozenset()
+    turn_at: datetime | None = None
+
+
+class Settled(NamedTuple):
+    """How many of the verdicts had signals accepted, and the connectors that were halted because of them."""
+
+    accepted: int = 0
+    halted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +111,8 @@ class Sighting:
     at: datetime
 
 
-def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackWindow) -> int:
-    """Store verdicts, and halt the connectors whose records Zentrik refuses too often. How many were accepted."""
+def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackWindow) -> Settled:
+    """Store verdicts, and halt the connectors whose records Zentrik refuses too often."""
     stand = {row.id: row for row in held(db, _STANDING, [answer.claimed.id for answer in answers])}
     moves: list[dict[str, object]] = []
     told: list[Told] = []
@@ -139,7 +153,7 @@ def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackW
             verdicts.setdefault(claimed.connector, []).append(is_certain)
     tell(db, told)
     if not moves:
-        return 0
+        return Settled()
     db.execute(
         sa.update(signals)
         .where(signals.c.id == sa.bindparam("id_"))
@@ -158,9 +172,24 @@ def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackW
     )
     pages.replace(db, changed[False], run, answers[-1].at)
     pages.forget(db, changed[True])
-    for connector, taken in sorted(verdicts.items()):
-        _weigh(db, connector, taken, window, answers[-1].at)
-    return sum(map(sum, verdicts.values()))
+    halted = [name for name, taken in sorted(verdicts.items()) if _weigh(db, name, taken, window, answers[-1].at)]
+    return Settled(sum(map(sum, verdicts.values())), frozenset(halted))
+
+
+def give_back(db: sa.Connection, unposted: Sequence[Claimed], run: int, now: datetime) -> None:
+    """Queue again what was claimed and certainly not posted: that try never was."""
+    if unposted:
+        db.execute(
+            sa.update(signals)
+            .where(
+                signals.c.id == sa.bindparam("id_"),
+                signals.c.state == State.SENDING,
+                signals.c.attempts == sa.bindparam("attempt"),
+                signals.c.run_id == run,
+            )
+            .values(state=State.QUEUED, attempts=signals.c.attempts - 1, due_at=now),
+            [{"id_": claimed.id, "attempt": claimed.attempt} for claimed in sorted(unposted, key=lambda each: each.id)],
+        )
 
 
 _ANSWERABLE = (State.SENDING, State.UNKNOWN, State.QUEUED)
@@ -201,21 +230,23 @@ def _restore(db: sa.Connection, row: sa.Row[Any], body: bytes) -> None:
         db.execute(sa.update(bodies).where(bodies.c.signal_id == row.id).values(body=body))
 
 
-def _weigh(db: sa.Connection, connector: str, taken: Sequence[bool], window: NackWindow, now: datetime) -> None:
-    """Note whether Zentrik took a connector's last records, and halt it when it took too few."""
+def _weigh(db: sa.Connection, connector: str, taken: Sequence[bool], window: NackWindow, now: datetime) -> bool:
+    """Note whether Zentrik took a connector's last records, and halt it when it took too few: whether it did."""
     known = sa.select(connectors.c.verdicts).where(connectors.c.name == connector)
     before = db.scalar(known) or ""
     if window.extended(before, taken) == before:  # as nearly always: then nobody has to wait for this row
-        return
+        return False
     before = db.scalar(known.with_for_update()) or ""
     after = window.extended(before, taken)
     changes: dict[str, object] = {"verdicts": after}
-    if window.is_exceeded(after):
+    is_halted = window.is_exceeded(after)
+    if is_halted:
         changes |= {
             "halted_at": now,
             "halted_why": f"Zentrik refused {after.count('r')} of the last {len(after)} records",
         }
     db.execute(sa.update(connectors).where(connectors.c.name == connector).values(changes))
+    return is_halted
 
 
 def close(db: sa.Connection, asked: Closed) -> None:
@@ -239,11 +270,63 @@ def closed(db: sa.Connection, now: datetime) -> Closed | None:
 
 
 def claim(
-    db: sa.Connection, limit: int, run: int, now: datetime, only: Sequence[str] | None, lease: timedelta
+    db: sa.Connection,
+    limit: int,
+    run: int,
+    now: datetime,
+    only: Sequence[str] | None,
+    lease: timedelta,
+    turns: Sequence[datetime] = (),
 ) -> list[Claimed]:
-    """Take due signals for posting, longest due first."""
+    """Take due signals for posting, news first, and of either the longest due. Each gets one of the turns, if there are
+    any."""
+    reserved = limit // _RESERVED  # so that the backlog gets on however much happens
+    claimed = _claim(db, Lane.NEWS, limit - reserved, run, now, only, lease)
+    is_more = len(claimed) == limit - reserved
+    claimed += _claim(db, Lane.BACKLOG, limit - len(claimed), run, now, only, lease)
+    if is_more and len(claimed) < limit:
+        claimed += _claim(db, Lane.NEWS, limit - len(claimed), run, now, only, lease)
+    if not claimed:
+        return []
+    body = {
+        row.signal_id: row.body
+        for row in db.execute(
+            sa.select(bodies.c.signal_id, bodies.c.body).where(bodies.c.signal_id.in_([row.id for row in claimed]))
+        ).all()
+    }
+    until = now + lease
+    return [
+        Claimed(
+            row.id,
+            row.external_id,
+            row.connector,
+            row.attempts,
+            row.failures,
+            body[row.id],
+            until,
+            lease,
+            row.lane,
+            turn,
+        )
+        for row, turn in zip_longest(claimed, turns[: len(claimed)])
+    ]
+
+
+_RESERVED = 8
+"""One in so many claims is not for news while there is a backlog."""
+
+
+def _claim(
+    db: sa.Connection,
+    lane: Lane,
+    limit: int,
+    run: int,
+    now: datetime,
+    only: Sequence[str] | None,
+    lease: timedelta,
+) -> list[sa.Row[Any]]:
     due = sa.select(signals.c.id).where(
-        signals.c.state == State.QUEUED, signals.c.due_at <= now, signals.c.connector.not_in(report.HALTED)
+        IS_QUEUED, signals.c.lane == lane, signals.c.due_at <= now, signals.c.connector.not_in(report.HALTED)
     )
     if only is not None:
         due = due.where(signals.c.connector.in_(only))
@@ -252,20 +335,16 @@ def claim(
         sa.update(signals)
         .where(signals.c.id.in_(due))
         .values(state=State.SENDING, attempts=signals.c.attempts + 1, run_id=run, sent_at=now, due_at=now + lease)
-        .returning(signals.c.id, signals.c.external_id, signals.c.connector, signals.c.attempts, signals.c.failures)
-    ).all()
-    if not claimed:
-        return []
-    body = {
-        row.signal_id: row.body
-        for row in db.execute(
-            sa.select(bodies.c.signal_id, bodies.c.body).where(bodies.c.signal_id.in_([row.id for row in claimed]))
+        .returning(
+            signals.c.id,
+            signals.c.external_id,
+            signals.c.connector,
+            signals.c.attempts,
+            signals.c.failures,
+            signals.c.lane,
         )
-    }
-    return [
-        Claimed(row.id, row.external_id, row.connector, row.attempts, row.failures, body[row.id], now + lease, lease)
-        for row in sorted(claimed)
-    ]
+    )
+    return sorted(claimed.all())
 
 
 def suspect(

@@ -220,15 +220,15 @@ def next_due(db: sa.Connection, states: Iterable[State], only: Sequence[str] | N
 
     What is queued of a connector that was halted waits for an operator, not for a time.
     """
-    wanted = sa.select(sa.func.min(signals.c.due_at, type_=signals.c.due_at.type)).where(
-        signals.c.state.in_(list(states)),
-        signals.c.due_at.is_not(None),
-        sa.or_(signals.c.state != State.QUEUED, signals.c.connector.not_in(HALTED)),
-    )
-    if only is not None:
-        wanted = wanted.where(signals.c.connector.in_(only))
-    soonest: datetime | None = db.scalar(wanted)
-    return soonest
+    waits = []
+    for state in states:
+        first = sa.select(signals.c.due_at).where(signals.c.state == state, signals.c.due_at.is_not(None))
+        if state == State.QUEUED:
+            first = first.where(signals.c.connector.not_in(HALTED))
+        if only is not None:
+            first = first.where(signals.c.connector.in_(only))
+        waits.append(db.scalar(first.order_by(signals.c.due_at).limit(1)))  # the first of an index, however many wait
+    return min((each for each in waits if each is not None), default=None)
 
 
 def undelivered(db: sa.Connection, only: Sequence[str] | None = None) -> tuple[datetime | None, datetime | None]:
@@ -268,7 +268,7 @@ def overdue(db: sa.Connection, since: datetime) -> dict[str, int]:
     """By connector, how many signals accepted before `since` are still being processed."""
     rows = db.execute(
         sa.select(signals.c.connector, sa.func.count())
-        .where(signals.c.state == State.PROCESSING, signals.c.accepted_at < since)
+        .where(_of_any(db), signals.c.state == State.PROCESSING, signals.c.accepted_at < since)
         .group_by(signals.c.connector)
     )
     return {row[0]: row[1] for row in rows}
@@ -276,12 +276,23 @@ def overdue(db: sa.Connection, since: datetime) -> dict[str, int]:
 
 def waiting_since(db: sa.Connection) -> dict[str, datetime]:
     """By connector, since when its oldest signal has waited to be accepted by Zentrik."""
-    rows = db.execute(
-        sa.select(signals.c.connector, sa.func.min(signals.c.first_seen_at, type_=signals.c.first_seen_at.type))
-        .where(signals.c.state.in_([State.QUEUED, State.SENDING, State.UNKNOWN]))
-        .group_by(signals.c.connector)
-    )
-    return {connector: since for connector, since in rows if since is not None}
+    since: dict[str, datetime] = {}
+    for name in db.scalars(sa.select(connectors.c.name)).all():
+        for state in (State.QUEUED, State.SENDING, State.UNKNOWN):
+            oldest = db.scalar(
+                sa.select(signals.c.first_seen_at)
+                .where(signals.c.connector == name, signals.c.state == state)
+                .order_by(signals.c.id)  # they are numbered as they are seen: the first of an index
+                .limit(1)
+            )
+            if oldest is not None:
+                since[name] = min(oldest, since.get(name, oldest))
+    return since
+
+
+def _of_any(db: sa.Connection) -> sa.ColumnElement[bool]:
+    """True of every signal; by this a database sees that its index of connectors and states serves."""
+    return signals.c.connector.in_(db.scalars(sa.select(connectors.c.name)).all())
 
 
 def find(

@@ -28,7 +28,7 @@ def held(db: sa.Connection, rows: sa.Select[Any], ids: Iterable[int]) -> Iterato
     """Those of the selected signals that have these ids, as they stand while this transaction lasts."""
     # Everybody locks in the order of the ids: then nobody waits for one who waits for them.
     for some in portions(sorted(ids)):
-        yield from db.execute(rows.where(signals.c.id.in_(some)).order_by(signals.c.id).with_for_update())
+        yield from db.execute(rows.where(signals.c.id.in_(some)).order_by(signals.c.id).with_for_update()).all()
 
 
 def insert(db: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -48,6 +48,16 @@ class State(StrEnum):
     again."""
 
 
+class Lane(IntEnum):
+    """Which queue a signal stands in."""
+
+    NEWS = 0
+    """What just happened at its source. It goes first."""
+
+    BACKLOG = 1
+    """One of many that were there before: a backfill, a first reading, a flood."""
+
+
 class Instant(TypeDecorator[datetime]):
     """A time-zone-aware datetime in UTC, kept as microseconds since 1970."""
 
@@ -66,6 +76,21 @@ class Instant(TypeDecorator[datetime]):
     def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002
         """Back to an aware datetime."""
         return None if value is None else self._epoch + timedelta(microseconds=value)
+
+
+class Span(TypeDecorator[timedelta]):
+    """A length of time, kept as microseconds."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: timedelta | None, dialect: sa.Dialect) -> int | None:  # noqa: ARG002
+        """Whole microseconds."""
+        return None if value is None else value // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> timedelta | None:  # noqa: ARG002
+        """Back to a timedelta."""
+        return None if value is None else timedelta(microseconds=value)
 
 
 class JsonText(TypeDecorator[Any]):
@@ -134,6 +159,7 @@ signals = sa.Table(
     sa.Column("reruns", sa.Integer, nullable=False, server_default="0"),  # times its processing was asked for again
     sa.Column("version", sa.Text),  # what its source calls the version seen last
     sa.Column("failed_as", sa.Text),  # which processing failed last, so that stale news of it is known as such
+    sa.Column("lane", sa.Integer, nullable=False, server_default="0"),  # see `Lane`
     sa.Index("signals_by_public_id", "public_id"),
     sa.Index("signals_by_state", "connector", "state"),
     sa.Index(
@@ -144,7 +170,17 @@ signals = sa.Table(
         postgresql_where=sa.text("due_at IS NOT NULL"),
     ),
     sa.Index("signals_by_run", "run_id"),
+    sa.Index(
+        "signals_queued",
+        "lane",
+        "due_at",
+        sqlite_where=sa.text("state = 'queued'"),
+        postgresql_where=sa.text("state = 'queued'"),
+    ),
 )
+
+IS_QUEUED = signals.c.state == sa.literal_column(f"'{State.QUEUED}'")
+"""Written out, so that a database sees that the index of the queued ones serves."""
 
 bodies = sa.Table(
     "bodies",
@@ -245,3 +281,16 @@ destination = sa.Table(
     sa.Column("reason", Words, nullable=False),
 )
 """One row at most: until when Zentrik asked to be left alone, by all who use this ledger."""
+
+tempo = sa.Table(
+    "tempo",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("rate", sa.Float),  # posts a second; NULL when they are not spaced out
+    sa.Column("rest", Span),  # how long Zentrik was to be left alone
+    sa.Column("posted", sa.Integer, nullable=False),  # since then
+    sa.Column("early", sa.Integer, nullable=False),  # refusals that came soon after the one before
+    sa.Column("slowed_at", Instant),
+    sa.Column("next_at", Instant),  # the next turn
+)
+"""One row at most: the pace at which Zentrik lets us post, all who use this ledger together."""

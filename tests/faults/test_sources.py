@@ -149,7 +149,9 @@ class Reader:
         sandbox = Sandbox(now=self.clock)
         run = await self.ledger.start_run("test", self.clock())
         async with at(sandbox, self.clock) as zentrik:
-            await dispatch(self.ledger, zentrik, Gate(), LookSchedule(), run, self.clock, lambda: 0.5)
+            await dispatch(
+                self.ledger, zentrik, Gate(), LookSchedule(), run, self.clock, lambda: 0.5, sleep=self.clock.sleep
+            )
         namespace = self.source(connector).namespace
         lost = [id_ for id_ in shown if not sandbox.books.with_external_id(f"{namespace}:{id_}")]
         doubled = sandbox.books.duplicates()

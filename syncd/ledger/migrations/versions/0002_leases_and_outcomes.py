@@ -1,4 +1,4 @@
-"""Leases, lanes that were halted, outcomes to the end, and what a rebuild remembers."""
+"""Leases, lanes and paces, outcomes to the end, and what a rebuild remembers."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,11 +17,14 @@ def upgrade() -> None:
         sa.Column("reruns", sa.Integer, nullable=False, server_default="0"),
         sa.Column("version", sa.Text),
         sa.Column("failed_as", sa.Text),
+        sa.Column("lane", sa.Integer, nullable=False, server_default="0"),
     ):
         op.add_column("signals", column)
     op.add_column("bodies", sa.Column("next_body", sa.LargeBinary))
     op.add_column("bodies", sa.Column("next_words", sa.Text))
     op.create_index("signals_by_public_id", "signals", ["public_id"])
+    queued = sa.text("state = 'queued'")
+    op.create_index("signals_queued", "signals", ["lane", "due_at"], sqlite_where=queued, postgresql_where=queued)
     for column in (
         sa.Column("lease_until", sa.BigInteger),
         sa.Column("verdicts", sa.Text),
@@ -53,4 +56,14 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("closed_until", sa.BigInteger, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "tempo",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("rate", sa.Float),
+        sa.Column("rest", sa.BigInteger),
+        sa.Column("posted", sa.Integer, nullable=False),
+        sa.Column("early", sa.Integer, nullable=False),
+        sa.Column("slowed_at", sa.BigInteger),
+        sa.Column("next_at", sa.BigInteger),
     )
