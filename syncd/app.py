@@ -50,6 +50,7 @@ _IDLE = timedelta(seconds=30)  # the longest sleep: another process may have que
 _TIDY = timedelta(hours=1)  # between two looks whether the day has come to clear away
 _LOOK_AFTER = timedelta(seconds=2)  # how soon a lost answer is looked for, at the latest
 _GAP_PER_CALL = timedelta(milliseconds=100)  # the longer, the more calls a round takes
+_LONGEST_GAP = timedelta(seconds=2)
 _WATCH = timedelta(seconds=5)  # how soon what a dead syncd was posting is looked for
 _LEAST_LEASE = timedelta(seconds=10)  # on a signal that is being posted
 _TICK = timedelta(seconds=30)  # between two looks whether the clock was set back
@@ -475,7 +476,7 @@ class House:
             if due is None:
                 await self._sleep_until(None, wakes=(self.stop, done, self.accepted))
                 continue
-            gap = max(self.gap, calls * _GAP_PER_CALL, gate.opens_in(self.clock()))
+            gap = max(self.gap, min(calls * _GAP_PER_CALL, _LONGEST_GAP), gate.opens_in(self.clock()))
             wake = max(due, self.clock() + gap)
             if deadline is None:
                 await self._sleep_until(wake, wakes=(self.stop, done))

@@ -15,7 +15,7 @@ DOUBTS = 8
 
 _SLOWEST = timedelta(hours=1)
 _CAUTION = 0.98
-_EARLY = 5.0  # seconds
+_EARLY = 25.0  # seconds; a limit that stands is met again after some fifty
 _SAMPLE = 5
 _QUOTA = timedelta(minutes=1)
 _SLOWEST_PACE = 0.1  # posts a second
@@ -77,7 +77,8 @@ class Tempo:
     After a refusal, posts are spaced out at `rate` a second: a little less than what got through before, the rest that
     was asked for included. From then on the pace rises with every post that is `posted`, at first slowly: the limit is
     where it was, and touched as rarely as may be; then faster: it may have been lifted. A pace that is refused `early`
-    twice running is not what Zentrik minds, and is given up.
+    twice running is not what Zentrik minds, or far from what it takes now: it is given up, and learned anew from what
+    gets through at full speed. So refusals that come at random slow nobody down for long.
     """
 
     rate: float
@@ -86,13 +87,13 @@ class Tempo:
     early: int = 0
 
     @classmethod
-    def first(cls, posted: int, took: timedelta, rest: timedelta) -> Tempo | None:
-        """Nothing was known before; so many got through in that time. None when that teaches nothing: too few, or a
-        rest so long that a quota is used up.
+    def first(cls, posted: int, took: timedelta, rest: timedelta, again: bool = False) -> Tempo | None:
+        """Nothing was known before; so many got through in that time. None when that teaches nothing: too few, unless
+        it is so `again` right after the rest before, or a rest so long that a quota is used up.
 
         A server that counts lets a burst through first, and wants a rest for it.
         """
-        if posted < _SAMPLE or rest > _QUOTA:
+        if posted < (1 if again else _SAMPLE) or rest > _QUOTA:
             return None
         return cls(max(_CAUTION * posted / max(1.0, (took + rest).total_seconds()), _SLOWEST_PACE), rest)
 
@@ -114,7 +115,7 @@ class Tempo:
 
     def turns(self, most: int, next_at: datetime, now: datetime) -> tuple[list[datetime], datetime]:
         """The turns of the next posts, at most so many and as far as they come soon, and the turn after them."""
-        gap = timedelta(seconds=1 / self.now)
+        gap = max(timedelta.resolution, timedelta(seconds=1 / self.now))  # it rises until nothing is spaced out
         first = max(next_at, now - _MADE_UP)
         soon = max(0, ceil((now + _SOON - first) / gap))
         number = min(most, soon)
@@ -142,7 +143,7 @@ class LookSchedule:
     """When to ask for outcomes: first when most are known to be ready, then less and less often.
 
     Learns from each outcome how long Zentrik takes. The first look comes at that time (at `first` until it is known),
-    each next one after a wait half as long again as the signal's age, at most `cap`. A signal that is overdue is asked
+    each one after it after a wait half as long as the signal's age, at most `cap`. A signal that is overdue is asked
     about for ever, after waits that grow with its age to an hour.
     """
 
@@ -166,10 +167,13 @@ class LookSchedule:
         return accepted_at + wait
 
     def next_look(self, accepted_at: datetime, now: datetime) -> datetime:
-        """When to look again at one that had not settled."""
+        """When to look again at one that had not settled: when it should have by what is known, else ever later."""
         age = max(now - accepted_at, self.first / 2)
+        expected = self.first_look(accepted_at)
+        if self.learned is not None and accepted_at <= now < expected:
+            return max(expected, now + self.first / 4)
         if not self.is_overdue(accepted_at, now):
-            return now + min(age / 2, self.cap)
+            return now + min(max(age / 2, self.first / 4), self.cap)
         return now + min(max(age / 12, min(age / 2, self.cap)), _SLOWEST)
 
     def is_overdue(self, accepted_at: datetime, now: datetime) -> bool:

@@ -22,11 +22,12 @@ from syncd.zentrik import PAGE_SIZE, SHOWN_AFTER, Listing, Troubled, Zentrik
 
 log = get_logger()
 
-BATCH = 2000
+BATCH = 10_000
 """How many awaited signals one round takes on."""
 
 _WORTHWHILE = 2  # signals a page must show to be worth more than single calls
 _SHARES = 0.25  # of its age: by so much a look may come early, to share its calls
+_SAMPLE = (0.0, 0.5, 1.0)  # of many that are due, those that are asked for first: by how far behind the first
 _ALL = timedelta(days=365)  # no look lies further ahead
 _BUDGET = ProcessingBudget()
 
@@ -81,6 +82,10 @@ async def track(
             seen |= dict.fromkeys(gone, Unsettled())
     tracked.calls = zentrik.calls.reads - calls_before
     now = clock()
+    for waiting in due:
+        match seen.get(waiting.public_id):
+            case Processed(_, _, started_at, ended_at):
+                looks.learn((ended_at - started_at) if started_at and ended_at else now - waiting.accepted_at)
     results: list[Look] = []
     settled = [waiting for waiting in along if not isinstance(seen.get(waiting.public_id), Unsettled)]
     for waiting in (*due, *settled):
@@ -90,9 +95,8 @@ async def track(
         outcome = _believed(outcome, waiting, now)
         again_at: datetime | None = looks.next_look(waiting.accepted_at, now)
         match outcome:
-            case Processed(_, _, started_at, ended_at):
+            case Processed():
                 tracked.processed += 1
-                looks.learn((ended_at - started_at) if started_at and ended_at else now - waiting.accepted_at)
             case Failed(reason):
                 tracked.failed += 1
                 again_at = budget.again_at(waiting.reruns, now, draw)
@@ -148,7 +152,7 @@ async def _look(
     seen: dict[str, Outcome] = {}
     missing = {waiting.public_id for waiting in due}
     if len(due) > PAGE_SIZE:
-        sample = {waiting.public_id for waiting in (due[0], due[len(due) // 2], due[-1])}
+        sample = {due[int(place * (len(due) - 1))].public_id for place in _SAMPLE}
         trouble = await _look_one_by_one(zentrik, sample, seen)
         if trouble:
             return seen, trouble

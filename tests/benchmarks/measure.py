@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
 import os
 import platform
@@ -127,6 +128,38 @@ def syncd(*arguments: str, config: Mapping[str, Any], at: Path, **environment: s
     if done.returncode not in (0, 1):
         raise RuntimeError(f"{' '.join(arguments)}: {done.returncode}\n{done.stderr[-2000:]}")
     return done
+
+
+def write_survey(at: Path, rows: int, name: str = "survey.csv") -> None:
+    """An export of so many rows of about 1 kB in a drop folder."""
+    (at / "inbox").mkdir(exist_ok=True)
+    with (at / "inbox" / name).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["response_id", "submitted", "question", "comment"])
+        for number in range(rows):
+            comment = f"{number} {'The export takes too long. ' * 28}"
+            writer.writerow([f"R{number}", "2026-11-02 09:00:00", "What could be better?", comment])
+
+
+def survey(at: Path, api_base: str, concurrency: int = 16, **more: Any) -> dict[str, Any]:
+    """The configuration that reads the export and posts it there."""
+    return {
+        "zentrik": {"api_base": api_base, "api_key": "bench-key", "concurrency": concurrency},
+        "ledger": f"sqlite:///{at / 'syncd.db'}",
+        "connectors": {
+            "survey": {
+                "type": "csv",
+                "path": str(at / "inbox"),
+                "settle": "0s",
+                "id": "{{ row.response_id }}",
+                "title": "{{ row.question }}",
+                "text": "{{ row.comment }}",
+                "occurred_at": "{{ row.submitted }}",
+                "signal_type": "feedback_record",
+            }
+        },
+        **more,
+    }
 
 
 def timed(work: Coroutine[Any, Any, object]) -> float:
