@@ -86,6 +86,8 @@ class House:
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # there is a signal to be looked for
     auths: dict[str, http_client.Sorted] = field(default_factory=dict)  # by connector: their tokens outlive a reading
     wanted: set[str] = field(default_factory=set)  # connectors that somebody wants to be read now
+    reading: set[str] = field(default_factory=set)  # connectors that the daemon is reading
+    missed: set[str] = field(default_factory=set)  # those of them that have something new since their reading began
     beats: dict[str, datetime] = field(default_factory=dict)  # when each loop came round last
     scheduler: Scheduler = field(default_factory=Scheduler)
     endures: bool = False  # whether a refused key is waited out
@@ -203,6 +205,8 @@ class House:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 - the scheduler starts it as one
             reading.add(task)
+            self.reading.add(name)
+            self.missed.discard(name)
             try:
                 if not await self._may_start(entries[name]):
                     return
@@ -213,6 +217,9 @@ class House:
                 failures.put_nowait(error)
             finally:
                 reading.discard(task)
+                self.reading.discard(name)
+                if name in self.missed:
+                    self._start_soon(name)
 
         async def fail() -> None:
             """Ends all the work as soon as a reading fails in a way that is not its source's."""
@@ -256,7 +263,14 @@ class House:
             async with aclosing(stirred(folders)) as changes:
                 async for names in changes:
                     for name in names:
-                        self.scheduler.again_at(name, self.clock())
+                        self._start_soon(name)
+
+    def _start_soon(self, name: str) -> None:
+        """Have the daemon read a connector; if it is being read, again after that: what is new may lie behind it."""
+        if name in self.reading:
+            self.missed.add(name)
+        else:
+            self.scheduler.again_at(name, self.clock())
 
     async def _keep_time(self, entries: Mapping[str, ConnectorSettings]) -> None:
         """Plan anew when the clock is set back: what was planned by the old time would come too late."""
@@ -275,7 +289,7 @@ class House:
         """Have the daemon read a connector at once, if it is not being read. One that is paused is not; one that is
         tried more rarely because it keeps failing is, for somebody asks for it."""
         self.wanted.add(name)
-        self.scheduler.again_at(name, self.clock())
+        self._start_soon(name)
 
     def stuck(self) -> list[str]:
         """The loops that did not come round for so long that something holds them up, though the process lives."""

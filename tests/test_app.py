@@ -292,6 +292,24 @@ class TestRunForEver:
             assert house.figures.accepted == 2
         assert sandbox.books.statuses() == {"processed": 2}
 
+    async def test_what_comes_while_a_connector_is_read_is_read_after_it(
+        self, config: Config, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """News that arrive behind a reading's back do not wait for the connector's next time, which may be days away."""
+        monkeypatch.setattr(type(config.connectors["survey"].connector), "watched", lambda _: ())
+        async with asyncio.timeout(20), open_house(config, "run") as house:
+
+            def drop_another(figures: Figures) -> None:
+                if house.reading:
+                    (tmp_path / "inbox" / "late.csv").write_text("id,comment\n9,Late.\n", encoding="utf-8")
+                    house.start_now("survey")
+                if figures.signals[State.PROCESSED] == 3:
+                    house.stop.set()
+
+            house.on_change = drop_another
+            await house.run_for_ever()
+        assert sandbox.books.created == 3
+
     async def test_a_paused_connector_is_not_read_and_a_named_one_is(self, config: Config) -> None:
         """`syncd pause` holds for the daemon and for a round of everything; asked for by name, it is read once."""
         [entry] = config.connectors.values()
