@@ -5,6 +5,9 @@ one that was rewritten is read again and the ledger skips the rows it knows. A f
 for `settle`. A row that cannot be used is set aside with its file, its line and the reason; a file that cannot be read
 is an error at the end of the run; everything else goes on.
 
+A row that the ledger has, from a file with the same columns and mapped by the same settings, becomes no record again:
+it counts as unchanged, also where it lies outside the span that is asked for.
+
 A `.json` array or a `.jsonl` file holds `external_text` and `raw_signal` items, as the Signals import template takes
 them. Each is posted as that template would; the settings about rows do not apply.
 """
@@ -28,6 +31,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from connectors._dropfolder.encoding import canonical
 from connectors._dropfolder.folder import DropFile, UnreadableFile, look, why
+from connectors._dropfolder.reading import Key, Question
 from connectors._dropfolder.sweep import Sweep, UnreadableFiles
 from connectors._dropfolder.table import Columns
 from connectors._dropfolder.template import Condition, Expression, Template, as_lines, condition, template
@@ -58,6 +62,12 @@ TEMPLATES = (
     "account_external_id",
 )
 """The settings that are read over each row and stand by themselves."""
+
+NO_PART = {"path", "settle", "after", "encoding", "delimiter"}
+"""The settings that have no part in what a row's cells become."""
+
+SENSE = 1
+"""Goes up when the same cells and settings come to mean another record than before: then known rows are read anew."""
 
 GLANCE = 1 << 18
 """How many bytes of the newest file `check` looks at."""
@@ -138,8 +148,12 @@ class DropFolder(Connector):
     ) -> AsyncGenerator[Page, None]:
         pages = self._sweep().pages(checkpoint, window.now)
         try:
-            while (page := await asyncio.to_thread(next, pages, None)) is not None:
-                yield page
+            while (step := await asyncio.to_thread(next, pages, None)) is not None:
+                match step:
+                    case Question():
+                        step.known = await window.known(step.versions)
+                    case Page():
+                        yield step
         finally:
             with contextlib.suppress(ValueError):  # cancelled in mid-page: it is closed when its thread lets go of it
                 pages.close()
@@ -194,7 +208,7 @@ class DropFolder(Connector):
 
 
 class _Mapping:
-    """The settings bound to a header: from a row's cells to its record.
+    """The settings bound to a header: from a row's cells to its record (a `Mapping`).
 
     Raises `UnreadableFile` when a setting names a column that is not there.
     """
@@ -207,28 +221,45 @@ class _Mapping:
                 raise UnreadableFile(_no_such_column(setting, missing, columns))
             self._values[setting] = expression.over(columns, setting)
         self._where = self._values.pop("where", None)
+        self._own_id = self._values.pop("id", None)
+        self._has_text = "text" in self._values
+        shape = settings.model_dump_json(exclude=NO_PART), SENSE, columns.names
+        self._shape = hashlib.blake2b(repr(shape).encode(errors="surrogatepass"), digest_size=8)
         self._products = [self._values.pop(f"product_ids.{n}") for n in range(len(settings.product_ids))]
         self._data = {name: self._values.pop(f"external_data.{name}") for name in settings.external_data}
         read = functools.partial(instant, zone=ZoneInfo(settings.timezone), day_first=settings.day_first)
         self._instant = functools.lru_cache(maxsize=4096)(read)  # many rows, few days
 
-    def __call__(self, cells: Sequence[str], place: str) -> Record | None:
+    def key(self, cells: Sequence[str], /) -> Key | None:
+        """The id of the row's record, and a digest of all that the record is made of. None where there is no id, or one
+        that might be refused."""
+        try:
+            id_ = self._id(cells)
+        except RecordError:
+            return None
+        if not id_.isprintable() or not id_:
+            return None
+        version = self._shape.copy()
+        version.update("\0".join(cells).encode(errors="surrogatepass"))  # no cell holds a NUL
+        return Key(id_, version.hexdigest())
+
+    def record(self, cells: Sequence[str], place: str, key: Key | None, /) -> Record | None:
         """The row's record, or None where `where` says no. Raises `RecordError` when the row cannot become one."""
         if self._where is not None and not self._where(cells):
             return None
+        id_ = key.id if key else self._id(cells)
         said: dict[str, str] = {setting: value(cells) for setting, value in self._values.items()}
-        if not said.get("id", True):
+        if not id_:
             raise RecordError("its id is empty")
         if not said.get("text", True):
             raise RecordError("it has no text")
         if said["signal_type"] not in KINDS:
             raise RecordError(f"its signal type {said['signal_type'][:60]!r} is none of {', '.join(KINDS)}")
-        filled = [] if "id" in said and "text" in said else self._columns.filled(cells)
         url = said.get("url", "")
         return Record(
-            id=said.get("id") or _digest(filled),
+            id=id_,
             kind=said["signal_type"],
-            text=said.get("text") or as_lines(filled),
+            text=said["text"] if self._has_text else as_lines(self._columns.filled(cells)),
             title=said.get("title") or None,
             occurred_at=self._moment(said.get("occurred_at", "")),
             url=url if url.lower().startswith(("http://", "https://")) else None,
@@ -239,7 +270,11 @@ class _Mapping:
             account_id=said.get("account_id") or None,
             account_external_id=said.get("account_external_id") or None,
             place=place,
+            version=key.version if key else None,
         )
+
+    def _id(self, cells: Sequence[str]) -> str:
+        return _digest(self._columns.filled(cells)) if self._own_id is None else str(self._own_id(cells))
 
     def _moment(self, text: str) -> datetime | None:
         try:

@@ -97,7 +97,7 @@ async def dispatch(
             wait = (signal.not_before - clock()).total_seconds() if signal.not_before else 0.0
             if wait > 0:
                 await sleep(wait)
-            verdict = await _post(zentrik, signal, clock) if is_open() else None
+            verdict = await _post(zentrik, signal, clock) if await desk.may_go(signal) and is_open() else None
             if verdict is None:
                 desk.give_back(signal)
                 continue
@@ -139,7 +139,7 @@ async def dispatch(
                 if not desk.is_done:
                     await desk.something_to_do()
                 elif turn_at is not None and is_open():
-                    await sleep(max(0.0, (turn_at - clock()).total_seconds()))
+                    await sleep(min(_NEWS, max(0.0, (turn_at - clock()).total_seconds())))
                 else:
                     break
             for each in connections:
@@ -160,6 +160,7 @@ class _Desk:
         self._waiting: asyncio.PriorityQueue[tuple[int, int, Claimed]] = asyncio.PriorityQueue()
         self._answers: list[Answer] = []
         self._unposted: list[Claimed] = []
+        self._halted: set[str] = set()
         self._laid_out = 0
         self._ahead = 0
         self._was_empty = True  # since the last exchange
@@ -171,12 +172,18 @@ class _Desk:
     # At the connections' side
 
     async def take(self) -> Claimed:
-        """The signal to be posted next. While a refusal is not stored yet, none: it may be one too many."""
-        await self._goes_on.wait()
+        """The signal to be posted next."""
         if self._is_more and self._waiting.empty():
             self._was_empty = True
             self._stirred.set()
         return (await self._waiting.get())[-1]
+
+    async def may_go(self, signal: Claimed) -> bool:
+        """Whether a signal that was taken may still be posted. While a refusal is not stored yet that is not known: it
+        may be one too many."""
+        while not self._goes_on.is_set():
+            await self._goes_on.wait()
+        return signal.connector not in self._halted
 
     def put_down(self, answer: Answer) -> None:
         """An answer, to be stored together with others."""
@@ -218,11 +225,13 @@ class _Desk:
     def lay_out(self, claimed: Sequence[Claimed], room: int, halted: Collection[str]) -> None:
         """Signals that may be posted now, and the connectors of which nothing more may."""
         self.clear(halted)
+        self._halted = (self._halted | set(halted)) - {signal.connector for signal in claimed}
         for signal in claimed:
             self._laid_out += 1
             self._waiting.put_nowait((signal.lane, self._laid_out, signal))
         self.in_hand += len(claimed)
-        self._is_more = len(claimed) == room > 0
+        if room:
+            self._is_more = len(claimed) == room
         if not any(isinstance(answer.verdict, Refused) for answer in self._answers):
             self._goes_on.set()
 

@@ -92,7 +92,11 @@ class _Concealed:
         return self._pattern.sub("***", text) if self._pattern else text
 
     def stand_in(self, text: str) -> bool:
-        return any(form in text for form in self._unmistakable)  # several times as fast as the pattern, on long texts
+        # The pattern is several times slower on long texts, and so is `any` on short ones.
+        for form in self._unmistakable:  # noqa: SIM110
+            if form in text:
+                return True
+        return False
 
     def redact_content(self, text: str) -> str:
         return self._unmistakable_pattern.sub("***", text) if self._unmistakable_pattern else text

@@ -44,8 +44,8 @@ async def preview(
     checkpoint = _checkpoint(source, ledger)
     patient_until = clock() + PATIENCE
 
-    async def known(external_ids: Sequence[str]) -> dict[str, report.SignalRow]:
-        return _known(ledger, external_ids)
+    async def known(external_ids: Sequence[str]) -> dict[str, str | None]:
+        return {external_id: row.version for external_id, row in _known(ledger, external_ids).items()}
 
     with closing(_Notes()) as notes:
         while True:

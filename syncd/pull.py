@@ -66,8 +66,8 @@ class Pulled:
 class Reading:
     """A page turned into signals, what could not be, and the checkpoint to store (None: leave the stored one).
 
-    `unchanged` counts records the source passed over because the ledger has them; `shown` is how many items of the page
-    it covers.
+    `unchanged` counts records the source passed over because the ledger has them, and `unchanged_at` says where they
+    stand; `shown` is how many items of the page it covers.
     """
 
     signals: Sequence[Signal]
@@ -77,6 +77,7 @@ class Reading:
     revisit_at: datetime | None
     shown: int
     unchanged: int = 0
+    unchanged_at: Sequence[str] = ()
 
 
 class SecretInCheckpoint(SourceError):
@@ -118,13 +119,20 @@ async def pull(
     """
     pulled = Pulled()
 
-    async def known(external_ids: Sequence[str]) -> Mapping[str, report.SignalRow]:
-        return await ledger.ask(report.known, external_ids)
+    async def known(external_ids: Sequence[str]) -> Mapping[str, str | None]:
+        return await ledger.ask(report.versions, external_ids)
 
     async def take_in(reading: Reading) -> None:
         lane = Lane.BACKLOG if is_backlog or pulled.new >= FLOOD else Lane.NEWS
         tally = await ledger.record_page(
-            source, reading.signals, reading.set_aside, reading.checkpoint, run, clock(), lane
+            source,
+            reading.signals,
+            reading.set_aside,
+            reading.checkpoint,
+            run,
+            clock(),
+            lane,
+            reading.unchanged_at,
         )
         pulled.shown += reading.shown
         pulled.new += tally.new
@@ -173,21 +181,19 @@ async def read(
     checkpoint: Checkpoint,
     span: Span,
     now: datetime,
-    known: Callable[[Sequence[str]], Awaitable[Mapping[str, report.SignalRow]]],
+    known: Callable[[Sequence[str]], Awaitable[Mapping[str, str | None]]],
 ) -> AsyncGenerator[Reading, None]:
     """The pages of a source as signals, from its checkpoint on. The source goes on once a reading is taken in.
 
-    `known` gives those of some externalIds that are in the ledger: they do not count towards the span's limit.
+    `known` gives those of some externalIds that are in the ledger, with the version of each: they do not count towards
+    the span's limit.
     """
 
     async def has(versions: Mapping[str, str | None]) -> Container[str]:
         named = {f"{source.namespace}:{id_}": id_ for id_ in versions}
-        rows = await known(list(named))
-        return {
-            id_
-            for external_id, id_ in named.items()
-            if external_id in rows and versions[id_] in (None, rows[external_id].version)
-        }
+        found = await known(list(named))
+        there = ((named[external_id], version) for external_id, version in found.items())
+        return {id_ for id_, version in there if versions[id_] in (None, version)}
 
     window = replace(span.window(source, now), known=has)
     circles = _Circles(source)
@@ -298,4 +304,4 @@ def _compose(source: Source, page: Page, window: Window, *, keeps_checkpoint: bo
     told = [SetAside(redact(item.place), redact(item.reason)) for item in aside]
     shown = len(page.records) + len(page.set_aside) + page.filtered + page.unchanged
     kept = None if keeps_checkpoint else page.checkpoint
-    return Reading(signals, told, filtered, kept, page.revisit_at, shown, page.unchanged)
+    return Reading(signals, told, filtered, kept, page.revisit_at, shown, page.unchanged, page.unchanged_at)

@@ -103,8 +103,9 @@ class Page:
     The `yield` that hands a page over is its commit point: when the generator goes on, the page is in the ledger.
 
     `filtered` counts items passed over on purpose (the operator's `where`), `unchanged` those that the window said are
-    known and whose details were therefore not asked for. `revisit_at` asks for another look at that
-    instant because something was there that is not ready yet.
+    known and whose details were therefore not asked for; `unchanged_at` says where those stand, if something that was
+    set aside may have stood there before (another row on that line of a file). `revisit_at` asks for another look at
+    that instant because something was there that is not ready yet.
     """
 
     records: Sequence[Record | RawRecord] = ()
@@ -112,6 +113,7 @@ class Page:
     set_aside: Sequence[SetAside] = ()
     filtered: int = 0
     unchanged: int = 0
+    unchanged_at: Sequence[str] = ()
     revisit_at: datetime | None = None
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,9 @@ from syncd.records import KINDS, Json, Link, RawRecord, Record
 JSON_TYPE = "application/json"
 LONGEST_ID = 512
 """An externalId of more characters is refused: ids of that length are a mistake in the mapping."""
+
+_UNSPEAKABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""A control character, or half a character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def _typed(record: Record, source: Source) -> Signal:
     }
     return _sealed(
         external_id,
-        {key: value for key, value in body.items() if not _is_empty(value)},
+        {key: value for key, value in body.items() if value is not None and not _is_empty(value)},
         signal_type=record.kind,
         name=record.title,
         occurred_at=record.occurred_at,
@@ -120,14 +123,14 @@ def _sealed(
 ) -> Signal:
     if len(external_id) > LONGEST_ID:
         raise RecordError(f"its externalId has {len(external_id)} characters, more than {LONGEST_ID}")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in external_id):
+    if not external_id.isprintable() and _UNSPEAKABLE.search(external_id):
         raise RecordError(f"its externalId {external_id!r} holds a control character or half a character")
     if holds_secret(external_id):
         raise RecordError("its id holds a secret of the configuration, and cannot be posted without it: map another id")
     try:
-        written = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_as_dict)
+        written = _JSON.encode(body)
         if holds_secret(written):
-            written = json.dumps(redact_json(json.loads(written)), ensure_ascii=False, separators=(",", ":"))
+            written = _JSON.encode(redact_json(json.loads(written)))
         encoded = written.encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"it cannot be written as JSON: {error}") from error
@@ -150,12 +153,18 @@ def _as_dict(value: object) -> dict[str, Json]:
     raise TypeError(f"a {type(value).__name__} is no JSON value")
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_as_dict)
+
+
 def _for_people(text: str | None) -> str | None:
     """The text as every database can keep it (none keeps half a character, PostgreSQL no NUL), without secrets; None
     if blank."""
     if text is None:
         return None
-    storable = str(redact_json(text)).replace("\0", "").encode("utf-8", "replace").decode()
+    if text.isprintable() and not holds_secret(text):  # then there is nothing to take out
+        storable = str(text)
+    else:
+        storable = str(redact_json(text)).replace("\0", "").encode("utf-8", "replace").decode()
     return storable if storable.strip() else None
 
 

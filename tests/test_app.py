@@ -295,7 +295,7 @@ class TestRunForEver:
     async def test_what_comes_while_a_connector_is_read_is_read_after_it(
         self, config: Config, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """News that arrive behind a reading's back do not wait for the connector's next time, which may be days away."""
+        """News that arrive behind a reading's back do not wait for the connector's next time, days away perhaps."""
         monkeypatch.setattr(type(config.connectors["survey"].connector), "watched", lambda _: ())
         async with asyncio.timeout(20), open_house(config, "run") as house:
 

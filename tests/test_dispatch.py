@@ -6,17 +6,22 @@ import asyncio
 import json
 import socket
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
-from syncd.dispatch import Delivery, Dispatched, dispatch
-from syncd.errors import KeyRefused
-from syncd.ledger import Database, Exchanged, Ledger, Sighting, State, report
+from syncd.dispatch import Delivery, Dispatched, _Desk, dispatch
+from syncd.errors import KeyRefused, LedgerError
+from syncd.ledger import Answer, Database, Exchanged, Ledger, Sighting, State, TooFast, report
+from syncd.ledger.tables import Lane, signals, tempo
 from syncd.mirror import Mirror
 from syncd.pacing import Gate, LookSchedule, NackWindow
 from syncd.reconcile import reconcile
@@ -269,6 +274,236 @@ class TestPace(OnSQLite):
             await send(on_answers=lambda done: told.append(done.accepted))
         assert told == sorted(told)
         assert told[-1] == 7
+
+
+def watched(ledger: Ledger) -> list[tuple[int, int, int]]:
+    """Fills with what each exchange of this ledger stored, took back and claimed."""
+    exchange, seen = ledger.exchange, list[tuple[int, int, int]]()
+
+    async def exchanging(answers: Sequence[Answer], *args: Any, **more: Any) -> Exchanged:
+        exchanged = await exchange(answers, *args, **more)
+        seen.append((len(answers), len(more["unposted"]), len(exchanged.claimed)))
+        return exchanged
+
+    ledger.exchange = exchanging  # type: ignore[method-assign]
+    return seen
+
+
+class TestClaimedAhead(OnSQLite):
+    @pytest.mark.parametrize("why", ["asked to wait", "no connection", "stop", "key refused", "halted"])
+    async def test_what_is_not_posted_after_all_is_given_back(self, ledger: Ledger, clock: Clock, why: str) -> None:
+        """Whatever ends a round, what was only claimed stands in the queue as before, and is posted once later."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(10)))
+        seen = watched(ledger)
+        stop = asyncio.Event()
+        both = asyncio.Barrier(2)
+        posts = Counter[str]()
+
+        async def end(request: httpx.Request) -> httpx.Response:
+            await both.wait()
+            match why:
+                case "asked to wait":
+                    return httpx.Response(429, headers={"Retry-After": "60"})
+                case "no connection":
+                    raise httpx.ConnectError("refused")
+                case "key refused":
+                    return httpx.Response(401)
+                case "halted":
+                    return httpx.Response(422)
+            stop.set()
+            posts[json.loads(request.content)["externalId"]] += 1
+            return created(request)
+
+        async def take(request: httpx.Request) -> httpx.Response:
+            posts[json.loads(request.content)["externalId"]] += 1
+            return created(request)
+
+        delivery = Delivery(concurrency=2, window=NackWindow(2, 2))
+        async with answering(end, clock) as zentrik:
+            with pytest.raises(KeyRefused) if why == "key refused" else nullcontext():
+                await Sender(ledger, zentrik, clock, run, delivery)(stopping=stop.is_set)
+        assert sum(unposted for _, unposted, _ in seen) > 0
+        assert sum(claimed for *_, claimed in seen) == sum(stored + unposted for stored, unposted, _ in seen)
+        table = await rows(ledger)
+        assert [(row.state, row.attempts) for row in table[2:]] == [(State.QUEUED, 0)] * 8
+        clock.move(60)
+        if why == "halted":
+            await ledger.requeue([row.id for row in table[:2]], State.REJECTED, run, clock())
+        async with answering(take, clock) as zentrik:
+            await Sender(ledger, zentrik, clock, run)()
+        assert [row.state for row in await rows(ledger)] == [State.PROCESSING] * 10
+        assert sorted(posts.values()) == [1] * 10
+
+    async def test_no_more_than_so_many_are_claimed_ahead(self, ledger: Ledger, clock: Clock) -> None:
+        """However fast Zentrik is, a crash leaves at most some hundred records to be looked for."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(2000)))
+        exchange, in_hand, most = ledger.exchange, 0, 0
+
+        async def count(answers: Sequence[Answer], *args: Any, **more: Any) -> Exchanged:
+            nonlocal in_hand, most
+            exchanged = await exchange(answers, *args, **more)
+            in_hand += len(exchanged.claimed) - len(answers) - len(more["unposted"])
+            most = max(most, in_hand)
+            return exchanged
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            return created(request)
+
+        ledger.exchange = count  # type: ignore[method-assign]
+        async with answering(answer, clock) as zentrik:
+            assert (await Sender(ledger, zentrik, clock, run, Delivery(concurrency=8))()).accepted == 2000
+        assert 8 < most <= 8 + 400
+        assert in_hand == 0
+
+    async def test_a_defect_ends_it_at_once_and_leaves_nothing_behind(self, ledger: Ledger, clock: Clock) -> None:
+        """An error that nobody foresaw is not swallowed: dispatch ends with just that, and so do its connections."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(9)))
+        all_asked, ended = asyncio.Barrier(3), Counter[str]()
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            name = json.loads(request.content)["externalId"]
+            try:
+                await all_asked.wait()
+                if name.endswith("r-1"):
+                    raise ZeroDivisionError("a defect")
+                await asyncio.Event().wait()
+            finally:
+                ended[name] += 1
+            raise AssertionError
+
+        before = asyncio.all_tasks()
+        async with answering(answer, clock) as zentrik:
+            with pytest.raises(ZeroDivisionError, match="a defect"):
+                await Sender(ledger, zentrik, clock, run, Delivery(concurrency=3))()
+        assert ended.total() == 3
+        assert asyncio.all_tasks() == before
+        dies(ledger)
+        await ledger.suspect_unfinished(clock())
+        assert (await states(ledger)).keys() == {State.UNKNOWN, State.QUEUED}, "nothing is posted again unseen"
+
+    async def test_a_ledger_that_fails_ends_it_with_that_error(self, ledger: Ledger, clock: Clock) -> None:
+        """A full disk is told as what it is, and what is under way is broken off."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(9)))
+        exchange = ledger.exchange
+
+        async def fail(answers: Sequence[Answer], *args: Any, **more: Any) -> Exchanged:
+            if answers:
+                raise LedgerError("the disk is full")
+            return await exchange(answers, *args, **more)
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            return created(request)
+
+        ledger.exchange = fail  # type: ignore[method-assign]
+        before = asyncio.all_tasks()
+        async with answering(answer, clock) as zentrik:
+            with pytest.raises(LedgerError, match="the disk is full"):
+                await Sender(ledger, zentrik, clock, run, Delivery(concurrency=3))()
+        assert asyncio.all_tasks() == before
+
+
+class TestLanes(OnSQLite):
+    async def posted(self, ledger: Ledger, clock: Clock, concurrency: int, news: int, backlog: int) -> list[int]:
+        """The numbers of the signals in the order they were posted; those of the backlog come first."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(backlog)))
+        await ledger.change(lambda db: db.execute(sa.update(signals).values(lane=Lane.BACKLOG)).rowcount)
+        clock.move(1)
+        await queued(ledger, clock, *(signal(backlog + number) for number in range(news)))
+        order: list[int] = []
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            order.append(int(json.loads(request.content)["externalId"].rpartition("-")[2]))
+            await asyncio.sleep(0.001)
+            return created(request)
+
+        async with answering(answer, clock) as zentrik:
+            await Sender(ledger, zentrik, clock, run, Delivery(concurrency=concurrency))()
+        assert sorted(order) == list(range(news + backlog))
+        return order
+
+    async def test_news_pass_what_was_claimed_before_them(self, ledger: Ledger, clock: Clock) -> None:
+        """A record that comes in while hundreds are ready for posting is posted before all of those."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(9)))
+        claimed = (await ledger.exchange([], 9, run, clock())).claimed
+        desk = _Desk()
+        desk.lay_out([replace(each, lane=Lane.BACKLOG) for each in claimed[:7]], 9, ())
+        desk.lay_out(claimed[7:], 9, ())
+        assert [(await desk.take()).id for _ in claimed] == [each.id for each in (*claimed[7:], *claimed[:7])]
+
+    @pytest.mark.parametrize("concurrency", [1, 4, 16])
+    async def test_news_pass_a_backlog(self, ledger: Ledger, clock: Clock, concurrency: int) -> None:
+        """While a thousand old records are delivered, what just happened is posted as if they were not there."""
+        order = await self.posted(ledger, clock, concurrency, news=24, backlog=1000)
+        last = max(place for place, number in enumerate(order) if number >= 1000)
+        assert last < 24 * 8 / 7 + 2 * concurrency
+
+    @pytest.mark.parametrize("concurrency", [1, 4, 16])
+    async def test_a_backlog_gets_on_while_news_keep_coming(
+        self, ledger: Ledger, clock: Clock, concurrency: int
+    ) -> None:
+        """A source that never falls silent does not keep a backfill from its end."""
+        order = await self.posted(ledger, clock, concurrency, news=800, backlog=200)
+        early = sum(number < 200 for number in order[:600])
+        assert early >= 600 / 8 / 2  # of its share, some still lie on the desk
+
+
+class TestTurns(OnSQLite):
+    async def slowed(self, ledger: Ledger, clock: Clock, number: int, posted: int) -> int:
+        """A run that has queued so many signals, and was told that so many posts a second are too many."""
+        run = await queued(ledger, clock, *(signal(each) for each in range(number)))
+        news = TooFast(clock(), timedelta(seconds=1), posted, timedelta(0))
+        await ledger.exchange([], 0, run, clock(), too_fast=news)
+        clock.move(1)
+        return run
+
+    async def test_each_post_is_made_at_its_turn(self, ledger: Ledger, clock: Clock) -> None:
+        """Told that it is too fast, syncd spaces its posts evenly and goes on until everything is delivered."""
+        run = await self.slowed(ledger, clock, 60, posted=20)
+        times: list[float] = []
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            times.append(clock().timestamp())
+            return created(request)
+
+        async with answering(answer, clock) as zentrik:
+            assert (await Sender(ledger, zentrik, clock, run, Delivery(concurrency=1))()).accepted == 60
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        assert all(gap >= 0.045 for gap in gaps[3:])  # the first few make up for a tenth of a second
+        assert times[-1] - times[0] == pytest.approx(60 / 20, rel=0.15)
+
+    async def test_a_limit_is_learned_by_being_refused(self, ledger: Ledger, clock: Clock) -> None:
+        """After the first «too many» the posts of the next round are spaced out, by what got through before it."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(100)))
+        times: list[float] = []
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            times.append(clock().timestamp())
+            clock.move(0.01)
+            return httpx.Response(429, headers={"Retry-After": "1"}) if len(times) == 21 else created(request)
+
+        async with answering(answer, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=1))
+            assert await send() == Dispatched(21, 20)
+            clock.move(1)
+            assert (await send()).accepted == 80
+        assert times[-1] - times[21] == pytest.approx(79 / (0.98 * 20 / 1.2), rel=0.15)
+
+    async def test_a_stop_is_not_kept_waiting_for_a_turn(self, ledger: Ledger, clock: Clock) -> None:
+        """Where the next turn is ten seconds away, Ctrl-C is heard all the same."""
+        run = await self.slowed(ledger, clock, 3, posted=5)
+        await ledger.change(lambda db: db.execute(sa.update(tempo).values(rate=0.1)).rowcount)
+        first: datetime | None = None
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            nonlocal first
+            first = clock()
+            return created(request)
+
+        async with answering(answer, clock) as zentrik:
+            send = Sender(ledger, zentrik, clock, run, Delivery(concurrency=1))
+            assert await send(stopping=lambda: first is not None and clock() > first) == Dispatched(1, 1)
+        assert first is not None
+        assert clock() - first < timedelta(seconds=1)
 
 
 class TestAskedToWait(OnSQLite):
@@ -700,6 +935,71 @@ class TestAskedOfAll:
 
 
 class TestHalting(OnSQLite):
+    async def test_what_waits_for_its_turn_is_not_posted_any_more(self, ledger: Ledger, clock: Clock) -> None:
+        """Where posts are spaced out, one that waits for its turn while its connector is halted is given back."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(8)))
+        news = TooFast(clock(), timedelta(seconds=1), 5, timedelta(0))
+        await ledger.exchange([], 0, run, clock(), too_fast=news)
+        clock.move(1)
+        exchange, asleep, halted = ledger.exchange, asyncio.Event(), asyncio.Event()
+
+        async def exchanging(*args: Any, **more: Any) -> Exchanged:
+            exchanged = await exchange(*args, **more)
+            if exchanged.halted:
+                halted.set()
+            return exchanged
+
+        async def sleep(seconds: float) -> None:
+            asleep.set()
+            await halted.wait()
+            clock.move(seconds)
+
+        async def refuse(_request: httpx.Request) -> httpx.Response:
+            await asleep.wait()
+            return httpx.Response(422)
+
+        ledger.exchange = exchanging  # type: ignore[method-assign]
+        clock.sleep = sleep  # type: ignore[method-assign]
+        delivery = Delivery(concurrency=2, window=NackWindow(refused=1, of=1))
+        async with answering(refuse, clock) as zentrik:
+            assert (await Sender(ledger, zentrik, clock, run, delivery)()).posted == 1
+        assert await states(ledger) == {State.REJECTED: 1, State.QUEUED: 7}
+
+    @pytest.mark.parametrize("spaced_out", [False, True])
+    @pytest.mark.parametrize("seed", range(8))
+    async def test_nothing_is_posted_before_a_refusal_is_weighed(
+        self, ledger: Ledger, clock: Clock, seed: int, spaced_out: bool
+    ) -> None:
+        """In whatever order answers come in, no post follows the refusal that halts a connector."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(60)))
+        if spaced_out:
+            news = TooFast(clock(), timedelta(seconds=1), 20, timedelta(0))
+            await ledger.exchange([], 0, run, clock(), too_fast=news)
+            clock.move(1)
+        random = Random(seed)
+        exchange = ledger.exchange
+
+        async def take_long(*args: Any, **more: Any) -> Exchanged:
+            exchanged = await exchange(*args, **more)
+            await ticks(random.choice([0, 30]))
+            return exchanged
+
+        async def ticks(number: int) -> None:
+            for _ in range(number):
+                await asyncio.sleep(0)
+
+        async def refuse(_request: httpx.Request) -> httpx.Response:
+            await ticks(random.choice([0, 5, 20, 60]))
+            return httpx.Response(422)
+
+        ledger.exchange = take_long  # type: ignore[method-assign]
+        delivery = Delivery(concurrency=4, window=NackWindow(refused=10, of=12))
+        async with answering(refuse, clock) as zentrik:
+            posted = (await Sender(ledger, zentrik, clock, run, delivery)()).posted
+        assert 10 <= posted <= 9 + 4
+        assert await states(ledger) == {State.REJECTED: posted, State.QUEUED: 60 - posted}
+        assert {row.attempts for row in await rows(ledger) if row.state is State.QUEUED} == {0}
+
     async def test_a_lane_is_stopped_before_it_burns_its_data(self, ledger: Ledger, clock: Clock) -> None:
         """With every record of a connector refused, at most the window and what was under way are spent."""
         run = await queued(ledger, clock, *(signal(number) for number in range(200)))

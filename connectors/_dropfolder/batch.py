@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 
-from connectors._dropfolder.reading import Item
+from connectors._dropfolder.reading import Item, Known
 from syncd.connector import Checkpoint, Page, RawRecord, Record, SetAside
 
 ITEMS = 500
 TEXT = 4_000_000
 """A page is full at that many items, or characters."""
+
+KNOWN = 10_000
+"""Or at that many that the ledger has: of them it keeps nothing but how far the reading came."""
 
 
 class Batch:
@@ -30,17 +34,24 @@ class Batch:
                 self._text += len(json.dumps(item.body))
             case SetAside():
                 self._set_aside.append(item)
+            case Known():
+                self._known += item.places
             case None:
                 self._filtered += 1
 
     @property
+    def records(self) -> Sequence[Record | RawRecord]:
+        """Those on their way to the ledger."""
+        return self._records
+
+    @property
     def is_empty(self) -> bool:
-        return not (self._records or self._set_aside or self._filtered)
+        return not (self._records or self._set_aside or self._known or self._filtered)
 
     @property
     def is_full(self) -> bool:
         items = len(self._records) + len(self._set_aside) + self._filtered
-        return items >= ITEMS or self._text >= TEXT
+        return items >= ITEMS or self._text >= TEXT or len(self._known) >= KNOWN
 
     def page(self, checkpoint: Checkpoint, revisit_at: datetime | None = None) -> Page:
         """The items as a page with the checkpoint after them; the batch is empty again."""
@@ -49,6 +60,8 @@ class Batch:
             checkpoint=checkpoint,
             set_aside=self._set_aside,
             filtered=self._filtered,
+            unchanged=len(self._known),
+            unchanged_at=self._known,
             revisit_at=revisit_at,
         )
         self._clear()
@@ -57,5 +70,6 @@ class Batch:
     def _clear(self) -> None:
         self._records: list[Record | RawRecord] = []
         self._set_aside: list[SetAside] = []
+        self._known: list[str] = []
         self._filtered = 0
         self._text = 0

@@ -12,7 +12,7 @@ from typing import Literal
 from connectors._dropfolder.batch import Batch
 from connectors._dropfolder.folder import DropFile, UnreadableFile, look, why
 from connectors._dropfolder.memory import Memory, Recognition
-from connectors._dropfolder.reading import Mapping, Reading
+from connectors._dropfolder.reading import Mapping, Question, Reading
 from connectors._dropfolder.table import Columns
 from syncd.connector import Checkpoint, Page, SourceError
 
@@ -39,8 +39,9 @@ class Sweep:
     delimiter: str | None
     mapping: Callable[[Columns], Mapping]
 
-    def pages(self, checkpoint: Checkpoint, now: datetime) -> Generator[Page, None, None]:
-        """What is new since the checkpoint. What follows a `yield` happens once its page is in the ledger.
+    def pages(self, checkpoint: Checkpoint, now: datetime) -> Generator[Page | Question, None, None]:
+        """What is new since the checkpoint. What follows a `yield` happens once its page is in the ledger, or its
+        question answered.
 
         Raises `UnreadableFiles` after the last page.
         """
@@ -57,9 +58,10 @@ class Sweep:
                     revisit_at = min(revisit_at or rests_at, rests_at)
                     continue
                 try:
-                    for page in self._full_pages(file, memory, batch):
-                        yield page
-                        self._put_away(read, memory, unreadable)
+                    for step in self._full_pages(file, memory, batch):
+                        yield step
+                        if isinstance(step, Page):
+                            self._put_away(read, memory, unreadable)
                 except (UnreadableFile, OSError) as error:
                     unreadable[file.name] = why(error)
                     continue
@@ -81,8 +83,8 @@ class Sweep:
             mapping=self.mapping,
         )
 
-    def _full_pages(self, file: DropFile, memory: Memory, batch: Batch) -> Iterator[Page]:
-        """Read one file into the batch, and yield it whenever it is full."""
+    def _full_pages(self, file: DropFile, memory: Memory, batch: Batch) -> Iterator[Page | Question]:
+        """Read one file into the batch, and yield it whenever it is full; and what there is to ask on the way."""
         with file.open() as content:
             before = memory.recognise(file, content)
             if before is not None and before.is_whole:
@@ -90,6 +92,10 @@ class Sweep:
                 return
             reading = self.reading(file, content, before)
             for item in reading:
+                if isinstance(item, Question):
+                    item.leave_out(batch.records)
+                    yield item
+                    continue
                 batch.add(item)
                 if batch.is_full:
                     if reading.is_resumable:

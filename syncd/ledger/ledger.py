@@ -94,6 +94,7 @@ class Ledger:
         self.leases = leases
         self._presence = database.presence()
         self._runs: set[int] = set()
+        self._claims = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
 
     async def on_thread(self, work: Callable[[], T]) -> T:
@@ -256,9 +257,10 @@ class Ledger:
         run: int,
         now: datetime,
         lane: Lane = Lane.NEWS,
+        unchanged_at: Sequence[str] = (),
     ) -> PageTally:
         """Store a page: its new signals queued in that lane, its changed ones noted, and the checkpoint after them, all
-        or nothing.
+        or nothing. What was set aside where a good record stands now, or at `unchanged_at`, is forgotten.
 
         A changed record takes the place of one that Zentrik does not have yet (queued or rejected). While nobody knows
         whether it has it (sending or unknown), the new one is kept beside it, and takes its place if it turns out that
@@ -266,7 +268,8 @@ class Ledger:
         renews the run's lease; raises `AlreadyReading` when another run has taken the reading over since.
         """
         tally = pages.store(db, source, page, run, now, lane)
-        pages.keep_aside(db, source, page, aside, run, now)
+        good = [*(signal.place for signal in page if signal.place), *unchanged_at]
+        pages.keep_aside(db, source, good, aside, run, now)
         kept: dict[str, object] = {"lease_until": now + self.leases.pull}
         if checkpoint is not None:
             kept |= {"checkpoint": checkpoint, "checkpoint_at": now}
@@ -300,10 +303,11 @@ class Ledger:
         When nobody can see any more that this run is alive, nothing is claimed; once there is nothing left to store,
         that raises a `LedgerError`.
         """
+        syncds = len(posts.posting(db, now)) if too_fast else 0  # we are one of them until our answers are stored
         accepted, halted = posts.settle(db, answers, run, window)
         posts.give_back(db, unposted, run, now)
         if too_fast is not None:
-            tempo.slow_down(db, too_fast, len(posts.posting(db, now)))
+            tempo.slow_down(db, too_fast, max(1, syncds))
         else:
             tempo.count(db, len(answers))
         if asked is not None:
@@ -320,11 +324,13 @@ class Ledger:
             return Exchanged([], accepted, None, halted)
         turns = tempo.turns(db, limit, now)
         if turns is None:
-            claimed = posts.claim(db, limit, run, now, only, self.leases.post)
-            return Exchanged(claimed, accepted, None, halted)
-        claimed = posts.claim(db, len(turns.at), run, now, only, self.leases.post, turns.at)
-        may_be_more = len(claimed) == len(turns.at)
-        return Exchanged(claimed, accepted, None, halted, turns.next_at if may_be_more else None)
+            claimed = posts.claim(db, limit, run, now, only, self.leases.post, self._claims)
+        else:
+            claimed = posts.claim(db, len(turns.at), run, now, only, self.leases.post, self._claims, turns.at)
+            tempo.take(db, turns, len(claimed))
+        self._claims += len(claimed)
+        may_be_more = turns is not None and len(claimed) == len(turns.at)
+        return Exchanged(claimed, accepted, None, halted, turns.next_at if turns and may_be_more else None)
 
     async def suspect_unfinished(
         self, now: datetime, look_after: timedelta = timedelta(0), absent_after: timedelta = timedelta(0)

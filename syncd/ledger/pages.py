@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +15,7 @@ from syncd.connector import Source
 from syncd.ledger.events import Told, tell
 from syncd.ledger.statements import held, insert, portions
 from syncd.ledger.tables import Lane, State, bodies, remembered, set_aside, signals
+from syncd.logs import redact
 from syncd.records import SetAside
 from syncd.signals import Signal
 
@@ -43,34 +45,37 @@ def store(
         latest[signal.external_id] = signal
 
     known = _known(db, latest)
-    differing = [row.id for external_id, row in known.items() if not _is_as(row, latest[external_id])]
+    differing = {row.id for external_id, row in known.items() if not _is_as(row, latest[external_id])}
     known |= {row.external_id: row for row in held(db, _SEEN, differing)}  # nobody begins to post one of these now
     fresh = [signal for external_id, signal in latest.items() if external_id not in known]
     delivered = _recall(db, source, fresh, now)
     queued = _queue(db, source, [signal for signal in fresh if signal.external_id not in delivered], run, now, lane)
     tally["new"] += queued
     tally["unchanged"] += len(fresh) - queued
+    renamed: list[dict[str, Any]] = []
     for external_id, row in known.items():
         signal = latest[external_id]
         if row.fingerprint == UNSEEN:
             _recognise(db, source, row.id, signal)
             tally["unchanged"] += 1
-        elif _is_as(row, signal):
+        elif row.id not in differing or _is_as(row, signal):
             tally["unchanged"] += 1
             if row.version != signal.version:
-                db.execute(sa.update(signals).where(signals.c.id == row.id).values(version=signal.version))
+                renamed.append({"signal": row.id, "now": signal.version})
         else:
             tally["changed"] += 1
             _note_change(db, row, signal, run, now)
+    if renamed:
+        db.execute(_RENAME, sorted(renamed, key=itemgetter("signal")))
     return PageTally(tally["new"], tally["changed"], tally["unchanged"])
 
 
 def keep_aside(
-    db: sa.Connection, source: Source, good: Iterable[Signal], aside: Sequence[SetAside], run: int, now: datetime
+    db: sa.Connection, source: Source, good: Sequence[str], aside: Sequence[SetAside], run: int, now: datetime
 ) -> None:
-    """Remember the items that could not become records, and forget those that now did."""
-    mended = [signal.place for signal in good if signal.place]
-    if mended and db.scalar(sa.select(sa.exists().where(set_aside.c.connector == source.name))):
+    """Remember the items that could not become records, and forget what was set aside where now stands a good one."""
+    mended = map(redact, good)  # as it was when it was set aside
+    if good and db.scalar(sa.select(sa.exists().where(set_aside.c.connector == source.name))):
         for some in portions(mended):
             db.execute(sa.delete(set_aside).where(set_aside.c.connector == source.name, set_aside.c.place.in_(some)))
     if aside:
@@ -102,12 +107,15 @@ _SEEN = sa.select(
     signals.c.version,
 )
 
+_RENAME = sa.update(signals).where(signals.c.id == sa.bindparam("signal")).values(version=sa.bindparam("now"))
+"""The source calls the same record by another version."""
+
 
 def _known(db: sa.Connection, external_ids: Iterable[str]) -> dict[str, sa.Row[Any]]:
     found: dict[str, sa.Row[Any]] = {}
     for some in portions(external_ids):
         rows = db.execute(_SEEN.where(signals.c.external_id.in_(some)))
-        found |= {row.external_id: row for row in rows}
+        found |= {row.external_id: row for row in rows.all()}
     return found
 
 

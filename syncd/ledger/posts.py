@@ -177,19 +177,18 @@ def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackW
 
 
 def give_back(db: sa.Connection, unposted: Sequence[Claimed], run: int, now: datetime) -> None:
-    """Queue again what was claimed and certainly not posted: that try never was."""
-    if unposted:
-        db.execute(
-            sa.update(signals)
-            .where(
-                signals.c.id == sa.bindparam("id_"),
-                signals.c.state == State.SENDING,
-                signals.c.attempts == sa.bindparam("attempt"),
-                signals.c.run_id == run,
-            )
-            .values(state=State.QUEUED, attempts=signals.c.attempts - 1, due_at=now),
-            [{"id_": claimed.id, "attempt": claimed.attempt} for claimed in sorted(unposted, key=lambda each: each.id)],
-        )
+    """Queue again what was claimed and certainly not posted: that try never was. What changed meanwhile is queued as it
+    is now."""
+    attempt = {claimed.id: claimed.attempt for claimed in unposted}
+    ours = [
+        row.id
+        for row in held(db, _STANDING, attempt)
+        if (row.state, row.attempts, row.run_id) == (State.SENDING, attempt[row.id], run)
+    ]
+    for some in portions(ours):
+        back = {"state": State.QUEUED, "attempts": signals.c.attempts - 1, "due_at": now}
+        db.execute(sa.update(signals).where(signals.c.id.in_(some)).values(back))
+    pages.replace(db, ours, run, now)
 
 
 _ANSWERABLE = (State.SENDING, State.UNKNOWN, State.QUEUED)
@@ -201,6 +200,7 @@ _STANDING = sa.select(
     signals.c.id,
     signals.c.state,
     signals.c.attempts,
+    signals.c.run_id,
     signals.c.failures,
     signals.c.public_id,
     signals.c.fingerprint,
@@ -276,11 +276,12 @@ def claim(
     now: datetime,
     only: Sequence[str] | None,
     lease: timedelta,
+    before: int,
     turns: Sequence[datetime] = (),
 ) -> list[Claimed]:
     """Take due signals for posting, news first, and of either the longest due. Each gets one of the turns, if there are
-    any."""
-    reserved = limit // _RESERVED  # so that the backlog gets on however much happens
+    any. `before` counts what was claimed in earlier rounds: most of these are small."""
+    reserved = (before + limit) // _RESERVED - before // _RESERVED  # the backlog gets on however much happens
     claimed = _claim(db, Lane.NEWS, limit - reserved, run, now, only, lease)
     is_more = len(claimed) == limit - reserved
     claimed += _claim(db, Lane.BACKLOG, limit - len(claimed), run, now, only, lease)

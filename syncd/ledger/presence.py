@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -207,8 +208,11 @@ class SessionPresence(Presence):
             return set(connection.scalars(held, {"space": _SPACE}))
 
     def release(self) -> None:
-        """End the connection, and the lock with it."""
+        """Let go of the locks, and end the connection; the server may take a moment to notice that."""
         self._runs.clear()
+        if self._session is not None:
+            with suppress(DBAPIError):
+                self._session.exec_driver_sql("SELECT pg_advisory_unlock_all()")
         self._drop()
 
     def _drop(self) -> None:

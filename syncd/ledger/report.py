@@ -333,6 +333,15 @@ def known(db: sa.Connection, external_ids: Sequence[str]) -> dict[str, SignalRow
     return found
 
 
+def versions(db: sa.Connection, external_ids: Sequence[str]) -> dict[str, str | None]:
+    """Those of the externalIds that the ledger has, with what the source calls the record it showed last."""
+    found: dict[str, str | None] = {}
+    for some in portions(external_ids):
+        rows = db.execute(sa.select(signals.c.external_id, signals.c.version).where(signals.c.external_id.in_(some)))
+        found.update((external_id, version) for external_id, version in rows.all())
+    return found
+
+
 def named(db: sa.Connection, name: str) -> SignalRow | None:
     """The signal with that externalId, or that publicId."""
     row = db.execute(

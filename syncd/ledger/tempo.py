@@ -14,6 +14,12 @@ from syncd.pacing import Tempo
 
 log = get_logger()
 
+_SHORTLY = timedelta(seconds=5)
+"""After a rest: what is refused by then, is refused again."""
+
+_PLENTY = 1_000_000_000
+"""More posts need not be counted: by then nothing is spaced out, and the column holds no more than twice as many."""
+
 
 class TooFast(NamedTuple):
     """Zentrik refused posts because there were too many: when first, and for how long it is left alone now. `posted`
@@ -35,7 +41,11 @@ class Turns(NamedTuple):
 def count(db: sa.Connection, posted: int) -> None:
     """So many posts were let through."""
     if posted:
-        db.execute(sa.update(tempo).where(tempo.c.rate.is_not(None)).values(posted=tempo.c.posted + posted))
+        db.execute(
+            sa.update(tempo)
+            .where(tempo.c.rate.is_not(None), tempo.c.posted < _PLENTY)
+            .values(posted=tempo.c.posted + posted)
+        )
 
 
 def slow_down(db: sa.Connection, too_fast: TooFast, syncds: int) -> None:
@@ -45,7 +55,8 @@ def slow_down(db: sa.Connection, too_fast: TooFast, syncds: int) -> None:
     if row.slowed_at is not None and too_fast.at < row.slowed_at + row.rest:
         return
     if row.rate is None:
-        learned = Tempo.first(too_fast.posted * syncds, too_fast.took, too_fast.rest)
+        again = row.slowed_at is not None and too_fast.at < row.slowed_at + row.rest + _SHORTLY
+        learned = Tempo.first(too_fast.posted * syncds, too_fast.took, too_fast.rest, again)
     else:
         learned = _tempo(row).refused(too_fast.rest)
     if learned is not None:
@@ -63,14 +74,18 @@ def slow_down(db: sa.Connection, too_fast: TooFast, syncds: int) -> None:
 
 
 def turns(db: sa.Connection, most: int, now: datetime) -> Turns | None:
-    """Take the turns of up to so many posts; None while nothing is known of a pace."""
+    """The turns of up to so many posts, kept from others while this transaction lasts; None while nothing is known of
+    a pace."""
     row = db.execute(_ROW.where(tempo.c.rate.is_not(None))).one_or_none()
     if row is None:
         return None
-    taken = Turns(*_tempo(row).turns(most, row.next_at, now))
-    if taken.at:
-        db.execute(sa.update(tempo).values(next_at=taken.next_at))
-    return taken
+    return Turns(*_tempo(row).turns(most, row.next_at, now))
+
+
+def take(db: sa.Connection, turns: Turns, number: int) -> None:
+    """Take the first so many of these turns; the others are left to whoever comes next."""
+    if number:
+        db.execute(sa.update(tempo).values(next_at=[*turns.at, turns.next_at][number]))
 
 
 def forget(db: sa.Connection) -> None:

@@ -1,6 +1,6 @@
 """What following signals to their outcomes costs in calls, and how soon an outcome is known here.
 
-    python -m tests.benchmarks.calls [--records 10000] [--processing 10]
+python -m tests.benchmarks.calls [--records 10000] [--processing 10]
 """
 
 from __future__ import annotations

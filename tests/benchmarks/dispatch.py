@@ -1,6 +1,6 @@
-"""Posting with the ledger on, against what the server's latency allows, a loop without a ledger, and the import template.
+"""Posting with the ledger on, against what latency allows, a loop without a ledger, and the import template.
 
-python -m tests.benchmarks.dispatch [--records 20000] [--rounds 5] [NAME...]
+python -m tests.benchmarks.dispatch [--records 20000] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def latency(seconds: float, concurrency: int, records: int, rounds: int) -> list
     rows = [Row(f"{name}: syncd", reached["syncd"], "/s")]
     if ideal:
         rows.append(Row(f"{name}: ideal", ideal, "/s", "syncd / ideal", reached["syncd"] / ideal))
-    for other, told in (("loop", "the same transport, no ledger"), ("script", "one by one, no --no-poll")):
+    for other, told in (("loop", "same transport, no ledger"), ("script", "as the import template posts")):
         ratio = reached["syncd"] / reached[other]
         rows.append(Row(f"{name}: {told}", reached[other], "/s", f"syncd / {other}", ratio))
     return rows

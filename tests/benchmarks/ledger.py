@@ -1,19 +1,18 @@
 """The ledger as it grows: claiming, its size, and the commands that look at it.
 
-    python -m tests.benchmarks.ledger [--rows 1000000] [--rounds 7]
+python -m tests.benchmarks.ledger [--rows 1000000] [--rounds 7]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -31,7 +30,8 @@ def grow(path: Path, rows: int, queued: int) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA synchronous = OFF")
         db.execute(
-            "INSERT INTO connectors (name, type, namespace, checkpoint, failures) VALUES ('support', 'zendesk', 'z', '{}', 0)"
+            "INSERT INTO connectors (name, type, namespace, checkpoint, failures) "
+            "VALUES ('support', 'zendesk', 'zendesk:acme', '{}', 0)"
         )
         columns = (
             "external_id, connector, state, fingerprint, signal_type, name, occurred_at, source_url, first_seen_at, "
@@ -154,7 +154,7 @@ def main() -> None:
 def _packed(path: Path) -> int:
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return os.path.getsize(path)
+    return path.stat().st_size
 
 
 if __name__ == "__main__":

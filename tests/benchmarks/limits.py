@@ -1,6 +1,6 @@
 """A destination with a limit of calls, one with TLS, and a run with nothing new.
 
-    python -m tests.benchmarks.limits [--records 12000] [--rounds 5]
+python -m tests.benchmarks.limits [--records 12000] [--rounds 5]
 """
 
 from __future__ import annotations

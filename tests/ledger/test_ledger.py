@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from syncd.fates import Accepted, Blocked, Failed, Gone, Later, Processed, Refus
 from syncd.ledger import Answer, Claimed, Database, Exchanged, Ledger, Look, Sighting, State, report
 from syncd.ledger.ledger import AlreadyReading
 from syncd.ledger.outcomes import GONE
-from syncd.ledger.tables import signals
+from syncd.ledger.tables import Lane, signals
 from syncd.pacing import NackWindow
 from syncd.records import SetAside
 from syncd.signals import Signal, compose
@@ -190,14 +191,14 @@ class TestChangedInFlight:
         assert tally.changed == 1
         return run, taken
 
-    async def is_queued(self, ledger: Ledger, clock: Clock, run: int) -> None:
+    async def is_queued(self, ledger: Ledger, clock: Clock, run: int, attempt: int = 2) -> None:
         """The new record is posted now, under its own name, and is the one the ledger knows."""
         row = await the_row(ledger)
         assert (row.state, row.due_at, row.last_error) == (State.QUEUED, clock(), None)
         assert (row.name, row.occurred_at, row.place) == (self.MENDED.name, self.MENDED.occurred_at, self.MENDED.place)
         assert (await told(ledger))[-1] == "changed"
         [taken] = (await ledger.exchange([], 10, run, clock())).claimed
-        assert (taken.body, taken.attempt, taken.failures) == (self.MENDED.body, 2, 0)
+        assert (taken.body, taken.attempt, taken.failures) == (self.MENDED.body, attempt, 0)
         await ledger.exchange([Answer(taken, Refused("422"), clock())], 0, run, clock())
         assert (await the_row(ledger)).state is State.REJECTED, "it took the place once"
         assert (await ledger.record_page(SOURCE, [self.MENDED], [], {}, run, clock())).unchanged == 1
@@ -211,6 +212,12 @@ class TestChangedInFlight:
         due_at = None if isinstance(verdict, Refused) else clock() + timedelta(hours=1)
         await ledger.exchange([Answer(taken, verdict, clock(), due_at)], 0, run, clock())
         await self.is_queued(ledger, clock, run)
+
+    async def test_it_takes_the_place_of_what_was_given_back(self, ledger: Ledger, clock: Clock) -> None:
+        """A record that changes between being claimed and being given back is posted as it is now."""
+        run, taken = await self.changed(ledger, clock)
+        await ledger.exchange([], 0, run, clock(), unposted=[taken])
+        await self.is_queued(ledger, clock, run, attempt=1)
 
     @pytest.mark.parametrize("late", [False, True])
     async def test_it_takes_the_place_of_what_was_lost(self, ledger: Ledger, clock: Clock, late: bool) -> None:
@@ -485,6 +492,65 @@ class TestExchange:
         await ledger.finish_pull(SOURCE, run, None, clock(), is_whole=False)
         row = (await ledger.ask(report.connector_rows))[SOURCE.name]
         assert (row.run_id, row.finished_at, row.succeeded_at, row.error_code) == (None, clock(), None, None)
+
+
+class TestGivenBack:
+    async def test_a_try_that_never_was_does_not_count(self, ledger: Ledger, clock: Clock) -> None:
+        """What was claimed and not posted stands in the queue as before, and is claimed once more, not twice."""
+        run, taken = await claimed(ledger, clock, *(signal(number) for number in range(3)))
+        clock.move(5)
+        await ledger.exchange([], 0, run, clock(), unposted=taken)
+        for number in range(3):
+            row = await the_row(ledger, number)
+            assert (row.state, row.attempts, row.due_at) == (State.QUEUED, 0, clock())
+        again = (await ledger.exchange([], 10, run, clock())).claimed
+        assert [(each.id, each.attempt, each.failures, each.body) for each in again] == [
+            (each.id, 1, 0, each.body) for each in taken
+        ]
+
+    async def test_it_is_given_back_once(self, ledger: Ledger, ledger_url: str, clock: Clock) -> None:
+        """Who gives back what is another's by now, or what is posted anew already, changes nothing."""
+        run, [taken] = await claimed(ledger, clock, signal(1))
+        await ledger.exchange([], 0, run, clock(), unposted=[taken])
+        other = Ledger(Database(ledger_url))
+        theirs = await other.start_run("test", clock())
+        [again] = (await other.exchange([], 1, theirs, clock())).claimed
+        assert again.attempt == taken.attempt
+        await ledger.exchange([], 0, run, clock(), unposted=[taken])
+        row = await the_row(ledger)
+        assert (row.state, row.attempts) == (State.SENDING, 1)
+        other.close()
+
+
+class TestLanes:
+    async def filled(self, ledger: Ledger, clock: Clock, news: int, backlog: int) -> int:
+        """A run that has queued a backlog, and then news."""
+        run = await stored(ledger, clock, *(signal(number) for number in range(backlog)))
+        await ledger.change(lambda db: db.execute(sa.update(signals).values(lane=Lane.BACKLOG)).rowcount)
+        clock.move(1)
+        await ledger.record_page(SOURCE, [signal(5000 + number) for number in range(news)], [], {}, run, clock())
+        return run
+
+    async def test_news_pass_a_backlog(self, ledger: Ledger, clock: Clock) -> None:
+        """What just happened does not wait for the thousand records of a backfill."""
+        run = await self.filled(ledger, clock, news=10, backlog=1000)
+        taken = (await ledger.exchange([], 16, run, clock())).claimed
+        assert Counter(each.lane for each in taken) == {Lane.NEWS: 10, Lane.BACKLOG: 6}
+
+    @pytest.mark.parametrize("portion", [1, 3, 7, 8, 50])
+    async def test_a_backlog_gets_its_share(self, ledger: Ledger, clock: Clock, portion: int) -> None:
+        """However much happens, and in however small portions it is claimed, one in eight is of the backlog."""
+        run = await self.filled(ledger, clock, news=400, backlog=400)
+        lanes = Counter[Lane]()
+        while lanes.total() < 200:
+            lanes.update(Lane(each.lane) for each in (await ledger.exchange([], portion, run, clock())).claimed)
+        assert abs(lanes[Lane.BACKLOG] - lanes.total() / 8) <= 1
+
+    @pytest.mark.parametrize(("news", "backlog"), [(20, 0), (0, 20), (19, 1), (1, 19)])
+    async def test_no_place_stays_empty(self, ledger: Ledger, clock: Clock, news: int, backlog: int) -> None:
+        """What one lane does not use the other gets: as long as something is due, as much as asked for is claimed."""
+        run = await self.filled(ledger, clock, news, backlog)
+        assert len((await ledger.exchange([], 20, run, clock())).claimed) == 20
 
 
 class TestHalting:

@@ -120,6 +120,7 @@ class TestNamed:
         names = [f"listed:reviews:r-{number}" for number in range(1200)]
         assert set(await books.ledger.ask(report.known, names)) == set(names[:1100])
         assert await books.ledger.ask(report.known, []) == {}
+        assert await books.ledger.ask(report.versions, names) == dict.fromkeys(names[:1100])
 
 
 class TestOneSignal:
