@@ -40,6 +40,7 @@ from connectors._dropfolder import batch
 from connectors.csv import DropFolder
 from syncd.cli import main
 from syncd.connector import Checkpoint, Page, Window
+from syncd.transport import Connections
 
 POINTS = ("commit", "send-before", "send-after", "page-before", "page-after")
 
@@ -148,9 +149,9 @@ def _watch(fatal: str, note: Path, blow: signal.Signals) -> None:
             committing.discard(id(connection))
             passing("commit")
 
-    send = httpx.AsyncHTTPTransport.handle_async_request
+    send = Connections.handle_async_request
 
-    async def watched_send(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+    async def watched_send(transport: Connections, request: httpx.Request) -> httpx.Response:
         passing("send-before")
         response = await send(transport, request)
         passing("send-after")
@@ -167,6 +168,6 @@ def _watch(fatal: str, note: Path, blow: signal.Signals) -> None:
                 yield page
                 passing("page-after")
 
-    httpx.AsyncHTTPTransport.handle_async_request = watched_send  # type: ignore[method-assign]
+    Connections.handle_async_request = watched_send  # type: ignore[method-assign]
     DropFolder.fetch = watched_fetch  # type: ignore[method-assign]
     batch.ITEMS = ITEMS
