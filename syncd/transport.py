@@ -45,7 +45,7 @@ class Connections(httpx.AsyncBaseTransport):
         limits = request.extensions.get("timeout", {})
         connect, pool = limits.get("connect"), limits.get("pool")
         with _as_httpx():
-            answer = await self._opened().request(
+            answer = await self._opened(request.url.scheme).request(
                 request.method,
                 URL(str(request.url), encoded=True),
                 headers=[(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw],
@@ -72,12 +72,11 @@ class Connections(httpx.AsyncBaseTransport):
             raise httpx.ProxyError(f"a proxy is asked over http or https only, not {proxy.partition('://')[0]}")
         return proxy
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _opened(self, scheme: str) -> aiohttp.ClientSession:
         if self._session is None:  # it can only be made within a running loop
+            trust = httpx.create_ssl_context() if scheme == "https" or self._proxies else True  # takes a while to make
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=self._most, keepalive_timeout=_KEPT_SECONDS, ssl=httpx.create_ssl_context()
-                ),
+                connector=aiohttp.TCPConnector(limit=self._most, keepalive_timeout=_KEPT_SECONDS, ssl=trust),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
             )

@@ -326,16 +326,38 @@ def _claim(
     only: Sequence[str] | None,
     lease: timedelta,
 ) -> list[sa.Row[Any]]:
-    due = sa.select(signals.c.id).where(
-        IS_QUEUED, signals.c.lane == lane, signals.c.due_at <= now, signals.c.connector.not_in(report.HALTED)
+    given = {"of_lane": lane, "most": limit, "by": run, "at": now, "until": now + lease}
+    if only is None:
+        return sorted(db.execute(_CLAIM, given).all())
+    return sorted(db.execute(_CLAIM_OF, given | {"only": list(only)}).all())
+
+
+def _claiming(*narrower: sa.ColumnElement[bool]) -> sa.sql.dml.ReturningUpdate[Any]:
+    """The statement that claims; it is asked so often that it is put together once."""
+    at = sa.bindparam("at", type_=signals.c.due_at.type)
+    due = (
+        sa.select(signals.c.id)
+        .where(
+            IS_QUEUED,
+            signals.c.lane == sa.bindparam("of_lane"),
+            signals.c.due_at <= at,
+            signals.c.connector.not_in(report.HALTED),
+            *narrower,
+        )
+        .order_by(signals.c.due_at, signals.c.id)
+        .limit(sa.bindparam("most", type_=sa.Integer))
+        .with_for_update(skip_locked=True)
     )
-    if only is not None:
-        due = due.where(signals.c.connector.in_(only))
-    due = due.order_by(signals.c.due_at, signals.c.id).limit(limit).with_for_update(skip_locked=True)
-    claimed = db.execute(
+    return (
         sa.update(signals)
         .where(signals.c.id.in_(due))
-        .values(state=State.SENDING, attempts=signals.c.attempts + 1, run_id=run, sent_at=now, due_at=now + lease)
+        .values(
+            state=State.SENDING,
+            attempts=signals.c.attempts + 1,
+            run_id=sa.bindparam("by"),
+            sent_at=at,
+            due_at=sa.bindparam("until", type_=signals.c.due_at.type),
+        )
         .returning(
             signals.c.id,
             signals.c.external_id,
@@ -345,7 +367,10 @@ def _claim(
             signals.c.lane,
         )
     )
-    return sorted(claimed.all())
+
+
+_CLAIM = _claiming()
+_CLAIM_OF = _claiming(signals.c.connector.in_(sa.bindparam("only", expanding=True)))
 
 
 def suspect(

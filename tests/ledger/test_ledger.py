@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -24,7 +25,7 @@ from syncd.ledger.tables import Lane, signals
 from syncd.pacing import NackWindow
 from syncd.records import SetAside
 from syncd.signals import Signal, compose
-from tests.conftest import Clock, dies, record, signal, source
+from tests.conftest import Clock, dies, record, rows, signal, source
 
 SOURCE = source()
 FINGERPRINT = sa.select(signals.c.fingerprint)
@@ -968,3 +969,26 @@ class TestOperators:
         assert await ledger.ask(report.body, await the_row(ledger)) is None
         await ledger.start_pull(SOURCE, run, clock())
         assert (await ledger.record_page(SOURCE, [signal(1)], [], {}, run, clock())).unchanged == 1
+
+    async def test_what_is_dropped_gives_its_space_back(self, tmp_path: Path, clock: Clock) -> None:
+        """A file on a small disk shrinks by itself once its texts have had their time, however many there are."""
+        ledger = Ledger(Database(f"sqlite:///{tmp_path / 'ledger.db'}"))
+        page = [signal(number, f"{number} " + "The export takes too long. " * 40) for number in range(2500)]
+        run, taken = await claimed(ledger, clock, *page)
+        answers = [Answer(each, Accepted(f"SIGNAL-{each.id}"), clock(), clock()) for each in taken]
+        while answers:
+            more = (await ledger.exchange(answers, 1000, run, clock())).claimed
+            answers = [Answer(each, Accepted(f"SIGNAL-{each.id}"), clock(), clock()) for each in more]
+        looks = [Look(each, Processed(ended_at=clock()), clock()) for each in await ledger.awaited(3000, clock())]
+        await ledger.record_looks(looks, run)
+        full = await ledger.ask(pages_of_the_file)
+        clock.move(24 * 3600)
+        assert await ledger.clear_away(run, timedelta(hours=1), clock()) == 2500
+        assert await ledger.ask(pages_of_the_file) < full / 2
+        assert Counter(row.state for row in await rows(ledger)) == {State.PROCESSED: 2500}
+        ledger.close()
+
+
+def pages_of_the_file(db: sa.Connection) -> int:
+    """How large an SQLite file is, in its pages."""
+    return int(db.exec_driver_sql("PRAGMA page_count").scalar_one())
