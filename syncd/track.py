@@ -28,6 +28,7 @@ BATCH = 10_000
 _WORTHWHILE = 2  # signals a page must show to be worth more than single calls
 _SHARES = 0.25  # of its age: by so much a look may come early, to share its calls
 _SAMPLE = (0.0, 0.5, 1.0)  # of many that are due, those that are asked for first: by how far behind the first
+_STORED_AT_ONCE = 300
 _ALL = timedelta(days=365)  # no look lies further ahead
 _BUDGET = ProcessingBudget()
 
@@ -107,7 +108,8 @@ async def track(
             case Unsettled():
                 tracked.overdue += looks.is_overdue(waiting.accepted_at, now)
         results.append(Look(waiting, outcome, now, again_at))
-    await ledger.record_looks(results, run)
+    for start in range(0, len(results), _STORED_AT_ONCE):  # so that whoever posts need not wait long for the ledger
+        await ledger.record_looks(results[start : start + _STORED_AT_ONCE], run)
     return tracked
 
 
