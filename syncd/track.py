@@ -28,7 +28,7 @@ BATCH = 10_000
 _WORTHWHILE = 2  # signals a page must show to be worth more than single calls
 _SHARES = 0.25  # of its age: by so much a look may come early, to share its calls
 _SAMPLE = (0.0, 0.5, 1.0)  # of many that are due, those that are asked for first: by how far behind the first
-_STORED_AT_ONCE = 300
+_PORTION = 500  # signals read or stored at once
 _ALL = timedelta(days=365)  # no look lies further ahead
 _BUDGET = ProcessingBudget()
 
@@ -108,8 +108,8 @@ async def track(
             case Unsettled():
                 tracked.overdue += looks.is_overdue(waiting.accepted_at, now)
         results.append(Look(waiting, outcome, now, again_at))
-    for start in range(0, len(results), _STORED_AT_ONCE):  # so that whoever posts need not wait long for the ledger
-        await ledger.record_looks(results[start : start + _STORED_AT_ONCE], run)
+    for start in range(0, len(results), _PORTION):
+        await ledger.record_looks(results[start : start + _PORTION], run)
     return tracked
 
 
@@ -133,14 +133,25 @@ async def _awaited(
     The longer a signal has been waited for, the less it matters when exactly it is looked for: what is due within a
     fraction of the age of all that is due shares its calls.
     """
-    due = await ledger.awaited(BATCH, now + horizon, only)
+    due = await _by(ledger, now + horizon, only)
     if len(due) <= _WORTHWHILE:
         return due, []
     soon = min(now - waiting.accepted_at for waiting in due) * _SHARES
     if soon > horizon:
-        due = await ledger.awaited(BATCH, now + soon, only)
+        due = await _by(ledger, now + soon, only)
     taken = {waiting.id for waiting in due}
-    return due, [waiting for waiting in await ledger.awaited(BATCH, now + _ALL, only) if waiting.id not in taken]
+    return due, [waiting for waiting in await _by(ledger, now + _ALL, only) if waiting.id not in taken]
+
+
+async def _by(ledger: Ledger, moment: datetime, only: Sequence[str] | None) -> list[Waiting]:
+    """What is due by then, up to a batch, read a portion at a time: whoever posts needs the ledger in between."""
+    found: dict[int, Waiting] = {}
+    for offset in range(0, BATCH, _PORTION):
+        some = await ledger.awaited(min(_PORTION, BATCH - offset), moment, only, offset)
+        found |= {waiting.id: waiting for waiting in some}
+        if len(some) < _PORTION:
+            break
+    return list(found.values())
 
 
 async def _look(

@@ -390,9 +390,11 @@ class Ledger:
     # Track
 
     @_read
-    def awaited(self, db: sa.Connection, limit: int, now: datetime, only: Sequence[str] | None = None) -> list[Waiting]:
-        """Signals whose outcome it is time to ask for, longest due first."""
-        return outcomes.awaited(db, limit, now, only)
+    def awaited(
+        self, db: sa.Connection, limit: int, now: datetime, only: Sequence[str] | None = None, offset: int = 0
+    ) -> list[Waiting]:
+        """Signals whose outcome it is time to ask for, longest due first, from the `offset`-th of them on."""
+        return outcomes.awaited(db, limit, now, only, offset=offset)
 
     @_write
     def record_looks(self, db: sa.Connection, looks: Sequence[Look], run: int) -> None:

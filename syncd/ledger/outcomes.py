@@ -44,9 +44,14 @@ class Look:
 
 
 def awaited(
-    db: sa.Connection, limit: int, now: datetime, only: Sequence[str] | None, state: State = State.PROCESSING
+    db: sa.Connection,
+    limit: int,
+    now: datetime,
+    only: Sequence[str] | None,
+    state: State = State.PROCESSING,
+    offset: int = 0,
 ) -> list[Waiting]:
-    """Signals in that state whose time has come, longest due first."""
+    """Signals in that state whose time has come, longest due first, from the `offset`-th of them on."""
     due = sa.select(
         signals.c.id,
         signals.c.external_id,
@@ -58,8 +63,8 @@ def awaited(
     ).where(signals.c.state == state, signals.c.due_at <= now)
     if only is not None:
         due = due.where(signals.c.connector.in_(only))
-    rows = db.execute(due.order_by(signals.c.due_at, signals.c.id).limit(limit))
-    return [Waiting(*row) for row in rows]
+    rows = db.execute(due.order_by(signals.c.due_at, signals.c.id).limit(limit).offset(offset))
+    return [Waiting(*row) for row in rows.all()]
 
 
 def store_looks(db: sa.Connection, looks: Sequence[Look], run: int) -> None:
