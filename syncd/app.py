@@ -86,7 +86,7 @@ class House:
     lost: asyncio.Event = field(default_factory=asyncio.Event)  # there is a signal to be looked for
     auths: dict[str, http_client.Sorted] = field(default_factory=dict)  # by connector: their tokens outlive a reading
     wanted: set[str] = field(default_factory=set)  # connectors that somebody wants to be read now
-    reading: set[str] = field(default_factory=set)  # connectors that the daemon is reading
+    reading: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # what the daemon reads, by connector
     missed: set[str] = field(default_factory=set)  # those of them that have something new since their reading began
     beats: dict[str, datetime] = field(default_factory=dict)  # when each loop came round last
     scheduler: Scheduler = field(default_factory=Scheduler)
@@ -198,14 +198,12 @@ class House:
         self.endures = True
         scheduler = self.scheduler
         entries = {name: entry for name, entry in self.config.connectors.items() if entry.enabled}
-        reading: set[asyncio.Task[None]] = set()
         failures: asyncio.Queue[Exception] = asyncio.Queue()
 
         async def start(name: str) -> None:
             task = asyncio.current_task()
             assert task is not None  # noqa: S101 - the scheduler starts it as one
-            reading.add(task)
-            self.reading.add(name)
+            self.reading[name] = task
             self.missed.discard(name)
             try:
                 if not await self._may_start(entries[name]):
@@ -216,8 +214,7 @@ class House:
             except Exception as error:  # noqa: BLE001 - the scheduler would only log it; it is the engine that failed
                 failures.put_nowait(error)
             finally:
-                reading.discard(task)
-                self.reading.discard(name)
+                del self.reading[name]
                 if name in self.missed:
                     self._start_soon(name)
 
@@ -246,8 +243,8 @@ class House:
                     tasks.create_task(self._unless_stopped(self._watch_folders(entries.values())))
                     tasks.create_task(self._unless_stopped(self._keep_time(entries)))
                     tasks.create_task(self._unless_stopped(fail()))
-                while reading:
-                    await asyncio.wait(reading)
+                while self.reading:
+                    await asyncio.wait(self.reading.values())
             finally:
                 scheduler.stop()
 

@@ -224,7 +224,8 @@ class _Desk:
 
     def lay_out(self, claimed: Sequence[Claimed], room: int, halted: Collection[str]) -> None:
         """Signals that may be posted now, and the connectors of which nothing more may."""
-        self.clear(halted)
+        if halted:
+            self.clear(halted)
         self._halted = (self._halted | set(halted)) - {signal.connector for signal in claimed}
         for signal in claimed:
             self._laid_out += 1

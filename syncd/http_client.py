@@ -15,14 +15,12 @@ A redirect to another origin, even a declared one, takes along nothing that coul
 
 from __future__ import annotations
 
-import os
 import re
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import httpx
@@ -34,6 +32,7 @@ from syncd.fields import is_loopback
 from syncd.logs import conceal, get_logger, printable, redact
 from syncd.pacing import Pace
 from syncd.retry import Backoff, retry_after
+from syncd.trust import authorities
 
 TIMEOUT = httpx.Timeout(60, connect=10)
 USER_AGENT = f"syncd/{__version__}"
@@ -57,9 +56,6 @@ _TAKEN_ALONG = {
     *("if-modified-since", "if-none-match", "range", "user-agent"),
 }
 """The headers that follow a redirect to another origin."""
-
-_TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-"""The variables that name the authorities to trust."""
 
 _TOKEN = re.compile(r"(?:[\w-]+ +)?([\w.~+/=-]{8,})", re.ASCII)
 """What an Authorization header is made of where it holds a token: `Bearer xyz`, or the token alone."""
@@ -93,7 +89,7 @@ def lend(
     `unreachable` or `too_large`, and httpx's own errors.
     """
     polite = Polite(
-        inner=transport or httpx.AsyncHTTPTransport(verify=_trust(*map(os.environ.get, _TRUSTED))),
+        inner=transport or httpx.AsyncHTTPTransport(verify=authorities()),
         connector=connector,
         allow_http=allow_http,
         clock=clock,
@@ -113,12 +109,6 @@ def lend(
         follow_redirects=True,
         max_redirects=_REDIRECTS,
     )
-
-
-@cache
-def _trust(*_authorities: str | None) -> ssl.SSLContext:
-    """Whom to trust. It takes as long to make as a reading with nothing new, so it is made once."""
-    return httpx.create_ssl_context()
 
 
 class Lent(httpx.AsyncClient):

@@ -135,23 +135,24 @@ async def _awaited(
     """
     due = await _by(ledger, now + horizon, only)
     if len(due) <= _WORTHWHILE:
-        return due, []
-    soon = min(now - waiting.accepted_at for waiting in due) * _SHARES
+        return list(due.values()), []
+    soon = min(now - waiting.accepted_at for waiting in due.values()) * _SHARES
     if soon > horizon:
-        due = await _by(ledger, now + soon, only)
-    taken = {waiting.id for waiting in due}
-    return due, [waiting for waiting in await _by(ledger, now + _ALL, only) if waiting.id not in taken]
+        due |= await _by(ledger, now + soon, only, len(due))
+    later = await _by(ledger, now + _ALL, only, len(due))
+    return list(due.values()), [waiting for id_, waiting in later.items() if id_ not in due]
 
 
-async def _by(ledger: Ledger, moment: datetime, only: Sequence[str] | None) -> list[Waiting]:
-    """What is due by then, up to a batch, read a portion at a time: whoever posts needs the ledger in between."""
+async def _by(ledger: Ledger, moment: datetime, only: Sequence[str] | None, start: int = 0) -> dict[int, Waiting]:
+    """What is due by then, by its id, from the `start`-th on up to a batch in all. It is read a portion at a time:
+    whoever posts needs the ledger in between."""
     found: dict[int, Waiting] = {}
-    for offset in range(0, BATCH, _PORTION):
+    for offset in range(start, BATCH, _PORTION):
         some = await ledger.awaited(min(_PORTION, BATCH - offset), moment, only, offset)
         found |= {waiting.id: waiting for waiting in some}
         if len(some) < _PORTION:
             break
-    return list(found.values())
+    return found
 
 
 async def _look(

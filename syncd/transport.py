@@ -17,6 +17,8 @@ import aiohttp
 import httpx
 from yarl import URL
 
+from syncd.trust import authorities
+
 _KEPT_SECONDS = 5.0
 """How long an idle connection is used again: shorter than servers keep one, so that no post meets its closing."""
 
@@ -74,7 +76,7 @@ class Connections(httpx.AsyncBaseTransport):
 
     def _opened(self, scheme: str) -> aiohttp.ClientSession:
         if self._session is None:  # it can only be made within a running loop
-            trust = httpx.create_ssl_context() if scheme == "https" or self._proxies else True  # takes a while to make
+            trust = authorities() if scheme == "https" or self._proxies else True
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._most, keepalive_timeout=_KEPT_SECONDS, ssl=trust),
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -338,8 +338,7 @@ class Zentrik:
 
     async def _call(self, method: str, path: str, params: Mapping[str, int] | None = None) -> _Answer:
         """Send a request without content, as `_send` does."""
-        url = httpx.URL(self.api_base + path, params=params) if params else httpx.URL(self.api_base + path)
-        return await self._send(method, url, self._headers)
+        return await self._send(method, httpx.URL(self.api_base + path, params=params), self._headers)
 
     async def _send(
         self,

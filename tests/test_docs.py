@@ -25,18 +25,22 @@ TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text(encoding="utf-8")
 
 
+def takes(name: str, rest: str) -> None:
+    """There is such a command, and it has every option that is written behind it."""
+    command = cli.commands.get(name)
+    if isinstance(command, click.Group):
+        command = command.commands.get(rest.split()[0])
+    assert command is not None, (name, rest)
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert set(re.findall(r"--[a-z-]+", rest)) <= options, (name, rest)
+
+
 def test_every_command_the_readme_names_is_there() -> None:
     """A reader who types a command from the README gets what it says, not a usage error."""
     named = re.findall(r"`(?:.* && )?syncd ([a-z][a-z-]*)([^`]*)`", README)
     assert len(named) > 12
     for name, rest in named:
-        command = cli.commands.get(name)
-        if isinstance(command, click.Group):
-            command = command.commands.get(rest.split()[0])
-        assert command is not None, (name, rest)
-        options = {option for parameter in command.params for option in parameter.opts}
-        for option in re.findall(r"--[a-z-]+", rest):
-            assert option in options, (name, option)
+        takes(name, rest)
 
 
 def test_every_command_and_option_is_in_the_readme() -> None:
@@ -223,13 +227,8 @@ def test_every_command_of_the_guides_is_there(name: str) -> None:
     command = re.compile(r"(?:(?:^|/|&& |exec syncd )syncd(?: -v+)?|syncd:[\d.]+) ([a-z][a-z-]*)([^&|]*)")
     found = [match.groups() for line in said for match in command.finditer(line)]
     assert len(found) >= 3
-    for name_of_it, rest in found:
-        known = cli.commands.get(name_of_it)
-        if isinstance(known, click.Group):
-            known = known.commands.get(rest.split()[0])
-        assert known is not None, (name_of_it, rest)
-        options = {option for parameter in known.params for option in parameter.opts}
-        assert set(re.findall(r"--[a-z-]+", rest)) <= options, (name_of_it, rest)
+    for command_found, rest in found:
+        takes(command_found, rest)
 
 
 def test_links_to_headings_lead_to_one() -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS = {
     0: ("errors", "records", "fates", "cron", "places", "spans", "retry < pacing"),
-    1: ("fields dates logs < connector mistakes < signals http_client kit", "transport"),
+    1: ("fields dates logs trust < connector mistakes < signals http_client transport kit",),
     2: ("ledger", "zentrik < mirror sweep", "registry", "sandbox"),
     3: (
         "pull",

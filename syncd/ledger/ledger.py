@@ -166,8 +166,8 @@ class Ledger:
         lease = now + self.leases.pull
         db.execute(sa.update(connectors).where(connectors.c.lease_until > lease).values(lease_until=lease))
         db.execute(sa.update(connectors).where(connectors.c.started_at > now).values(started_at=now))
+        tempo.forget(db)  # in the order in which `exchange` takes the two
         db.execute(sa.delete(destination))
-        tempo.forget(db)
         return latest - now
 
     # Pull
@@ -312,25 +312,25 @@ class Ledger:
             tempo.count(db, len(answers))
         if asked is not None:
             posts.close(db, asked)
+        exchanged = Exchanged([], accepted, halted=halted)
         if limit <= 0:
-            return Exchanged([], accepted, None, halted)
+            return exchanged
         if closed := posts.closed(db, now):
-            return Exchanged([], accepted, closed, halted)
+            return exchanged._replace(closed=closed)
         try:
             self._presence.confirm()
         except LedgerError:
             if not answers and not unposted:
                 raise
-            return Exchanged([], accepted, None, halted)
+            return exchanged
         turns = tempo.turns(db, limit, now)
-        if turns is None:
-            claimed = posts.claim(db, limit, run, now, only, self.leases.post, self._claims)
-        else:
-            claimed = posts.claim(db, len(turns.at), run, now, only, self.leases.post, self._claims, turns.at)
-            tempo.take(db, turns, len(claimed))
+        most, at = (limit, []) if turns is None else (len(turns.at), turns.at)
+        claimed = posts.claim(db, most, run, now, only, self.leases.post, self._claims, at)
         self._claims += len(claimed)
-        may_be_more = turns is not None and len(claimed) == len(turns.at)
-        return Exchanged(claimed, accepted, None, halted, turns.next_at if turns and may_be_more else None)
+        if turns is None:
+            return exchanged._replace(claimed=claimed)
+        tempo.take(db, turns, len(claimed))
+        return exchanged._replace(claimed=claimed, turn_at=turns.next_at if len(claimed) == most else None)
 
     async def suspect_unfinished(
         self, now: datetime, look_after: timedelta = timedelta(0), absent_after: timedelta = timedelta(0)

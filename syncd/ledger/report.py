@@ -268,7 +268,11 @@ def overdue(db: sa.Connection, since: datetime) -> dict[str, int]:
     """By connector, how many signals accepted before `since` are still being processed."""
     rows = db.execute(
         sa.select(signals.c.connector, sa.func.count())
-        .where(_of_any(db), signals.c.state == State.PROCESSING, signals.c.accepted_at < since)
+        .where(
+            signals.c.connector.in_(_names(db)),  # true of every one; by it the index of connectors and states serves
+            signals.c.state == State.PROCESSING,
+            signals.c.accepted_at < since,
+        )
         .group_by(signals.c.connector)
     )
     return {row[0]: row[1] for row in rows}
@@ -277,7 +281,7 @@ def overdue(db: sa.Connection, since: datetime) -> dict[str, int]:
 def waiting_since(db: sa.Connection) -> dict[str, datetime]:
     """By connector, since when its oldest signal has waited to be accepted by Zentrik."""
     since: dict[str, datetime] = {}
-    for name in db.scalars(sa.select(connectors.c.name)).all():
+    for name in _names(db):
         for state in (State.QUEUED, State.SENDING, State.UNKNOWN):
             oldest = db.scalar(
                 sa.select(signals.c.first_seen_at)
@@ -290,9 +294,8 @@ def waiting_since(db: sa.Connection) -> dict[str, datetime]:
     return since
 
 
-def _of_any(db: sa.Connection) -> sa.ColumnElement[bool]:
-    """True of every signal; by this a database sees that its index of connectors and states serves."""
-    return signals.c.connector.in_(db.scalars(sa.select(connectors.c.name)).all())
+def _names(db: sa.Connection) -> Sequence[str]:
+    return db.scalars(sa.select(connectors.c.name)).all()
 
 
 def find(

@@ -125,6 +125,12 @@ metadata = sa.MetaData()
 
 _Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # only INTEGER PRIMARY KEY numbers itself in SQLite
 
+
+def _partial_index(name: str, *columns: str, where: str) -> sa.Index:
+    """An index of those rows alone; what asks by it has to say the same in the same words."""
+    return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
 signals = sa.Table(
     "signals",
     metadata,
@@ -162,21 +168,9 @@ signals = sa.Table(
     sa.Column("lane", sa.Integer, nullable=False, server_default="0"),  # see `Lane`
     sa.Index("signals_by_public_id", "public_id"),
     sa.Index("signals_by_state", "connector", "state"),
-    sa.Index(
-        "signals_due",
-        "state",
-        "due_at",
-        sqlite_where=sa.text("due_at IS NOT NULL"),
-        postgresql_where=sa.text("due_at IS NOT NULL"),
-    ),
+    _partial_index("signals_due", "state", "due_at", where="due_at IS NOT NULL"),
     sa.Index("signals_by_run", "run_id"),
-    sa.Index(
-        "signals_queued",
-        "lane",
-        "due_at",
-        sqlite_where=sa.text("state = 'queued'"),
-        postgresql_where=sa.text("state = 'queued'"),
-    ),
+    _partial_index("signals_queued", "lane", "due_at", where="state = 'queued'"),
 )
 
 IS_QUEUED = signals.c.state == sa.literal_column(f"'{State.QUEUED}'")

@@ -18,11 +18,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from multiprocessing.connection import Connection
-from time import perf_counter
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import httptools
+import uvloop
 
 _SIGNALS = "/api/external/v1/signals"
 _LATE = 0.0005
@@ -50,8 +50,6 @@ class Count:
     doubled: int = 0
     refused: int = 0
     reads: int = 0
-    connections: int = 0
-    held: float = 0.0  # seconds that calls were held in all, by its own clock
     first: float = 0.0
     last: float = 0.0
     seconds: list[int] = field(default_factory=list)  # accepted in each second since the first
@@ -171,7 +169,6 @@ class _Conversation(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
-        self._workspace.count.connections += 1
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
@@ -190,12 +187,11 @@ class _Conversation(asyncio.Protocol):
         method, target, body = self._parser.get_method(), self._target, b"".join(self._body)
         delay = 0.0 if target == "/figures" else self._workspace.delay(method, self._loop.time())
         if delay:  # timers go off late rather than early, by half a millisecond on average
-            self._loop.call_later(delay - _LATE, self._answer, method, target, body, perf_counter())
+            self._loop.call_later(delay - _LATE, self._answer, method, target, body)
         else:
-            self._answer(method, target, body, perf_counter())
+            self._answer(method, target, body)
 
-    def _answer(self, method: bytes, target: str, body: bytes, came: float) -> None:
-        self._workspace.count.held += perf_counter() - came
+    def _answer(self, method: bytes, target: str, body: bytes) -> None:
         now, wall = self._loop.time(), datetime.now(UTC).timestamp()
         status, headers, content = self._workspace.answer(method, target, body, now, wall)
         head = b"HTTP/1.1 %d -\r\n%sContent-Length: %d\r\n\r\n" % (status, headers, len(content))
@@ -223,14 +219,8 @@ async def _serve(terms: Terms, tell: Connection) -> None:
 
 
 def _main(terms: Terms, tell: Connection) -> None:
-    try:
-        import uvloop
-    except ImportError:
-        run = asyncio.run
-    else:
-        run = uvloop.run
     with suppress(KeyboardInterrupt):
-        run(_serve(terms, tell))
+        uvloop.run(_serve(terms, tell))
 
 
 @dataclass(frozen=True, slots=True)

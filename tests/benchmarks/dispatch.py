@@ -80,7 +80,7 @@ def with_a_loop(there: There, number: int, concurrency: int) -> float:
     return asyncio.run(work())
 
 
-def with_a_script(there: There, number: int, concurrency: int) -> float:
+def with_a_script(there: There, number: int) -> float:
     """Posts a second as the import template makes them: one after the other, each over a connection of its own."""
     began = perf_counter()
     for body in bodies(number):
@@ -100,7 +100,7 @@ def latency(seconds: float, concurrency: int, records: int, rounds: int) -> list
             rounds,
             syncd=lambda: with_syncd(there, records, concurrency),
             loop=lambda: with_a_loop(there, records, concurrency),
-            script=lambda: with_a_script(there, int(min(records, 2 / (seconds or 0.001))), 1),
+            script=lambda: with_a_script(there, int(min(records, 2 / (seconds or 0.001)))),
         )
         counted = there.count()
     assert counted.posts == counted.accepted

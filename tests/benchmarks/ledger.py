@@ -6,7 +6,6 @@ python -m tests.benchmarks.ledger [--rows 1000000] [--rounds 7]
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sqlite3
 import subprocess
 import sys
@@ -18,10 +17,8 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from syncd.ledger import Claimed, Database, Ledger
-from tests.benchmarks.measure import Row, folder, show, survey, syncd
-
-CLAIM = 100
+from syncd.ledger import Database
+from tests.benchmarks.measure import CLAIM, Row, claims, folder, show, survey, syncd
 
 
 def grow(path: Path, rows: int, queued: int) -> None:
@@ -76,25 +73,6 @@ def _signals(rows: int, queued: int) -> Iterator[tuple[Any, ...]]:
         )
 
 
-def claims(path: Path, rounds: int) -> float:
-    """Milliseconds that claiming the next batch takes, commit included."""
-
-    async def work() -> float:
-        ledger = Ledger(Database(f"sqlite:///{path}"))
-        run = await ledger.start_run("benchmark", datetime.now(UTC))
-        took = []
-        for _ in range(rounds + 1):
-            began = perf_counter()
-            claimed: list[Claimed] = (await ledger.exchange([], CLAIM, run, datetime.now(UTC))).claimed
-            took.append(perf_counter() - began)
-            assert len(claimed) == CLAIM
-            await ledger.exchange([], 0, run, datetime.now(UTC), unposted=claimed)
-        ledger.close()
-        return median(took[1:]) * 1000
-
-    return asyncio.run(work())
-
-
 def command(*arguments: str, config: dict[str, Any], at: Path, rounds: int) -> float:
     """Seconds that a command takes, start-up included."""
     took = []
@@ -130,7 +108,7 @@ def main() -> None:
         (at / "syncd.db").unlink()
         grow(at / "syncd.db", given.rows, given.rows // 2)
         waiting = command("status", "--json", config=config, at=at, rounds=given.rounds)
-        small, large = claims(at / "small.db", 20), claims(at / "syncd.db", 20)
+        small, large = (claims(f"sqlite:///{at / name}") for name in ("small.db", "syncd.db"))
     show(
         f"Ledger: SQLite, {given.rows:,} signals",
         [

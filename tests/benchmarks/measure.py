@@ -10,13 +10,13 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 from rich.console import Console
@@ -162,12 +162,24 @@ def survey(at: Path, api_base: str, concurrency: int = 16, **more: Any) -> dict[
     }
 
 
-def timed(work: Coroutine[Any, Any, object]) -> float:
-    """Seconds that some work takes in a loop of its own."""
+CLAIM = 100
+"""How many signals are claimed at once where claiming is measured."""
 
-    async def clock() -> float:
-        began = time.perf_counter()
-        await work
-        return time.perf_counter() - began
 
-    return asyncio.run(clock())
+def claims(url: str, rounds: int = 20) -> float:
+    """Milliseconds that claiming takes, commit included; what is claimed is given back."""
+
+    async def work() -> float:
+        ledger = Ledger(Database(url))
+        run = await ledger.start_run("benchmark", datetime.now(UTC))
+        took = []
+        for _ in range(rounds + 1):
+            began = perf_counter()
+            claimed = (await ledger.exchange([], CLAIM, run, datetime.now(UTC))).claimed
+            took.append(perf_counter() - began)
+            assert len(claimed) == CLAIM
+            await ledger.exchange([], 0, run, datetime.now(UTC), unposted=claimed)
+        ledger.close()
+        return median(took[1:]) * 1000
+
+    return asyncio.run(work())

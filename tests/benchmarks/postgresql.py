@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 from datetime import UTC, datetime, timedelta
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -17,10 +16,9 @@ import sqlalchemy as sa
 
 from syncd.fates import Accepted, Processed
 from syncd.ledger import Answer, Database, Ledger, Look
-from tests.benchmarks.measure import Row, fill, folder, show
+from tests.benchmarks.measure import CLAIM, Row, claims, fill, folder, show
 
 AT_ONCE = 200
-CLAIM = 100
 
 
 async def live(url: str, number: int) -> tuple[float, float]:
@@ -83,21 +81,6 @@ def grow(engine: sa.Engine, rows: int) -> None:
         db.execute(sa.text("VACUUM ANALYZE"))
 
 
-async def claims(url: str, rounds: int = 20) -> float:
-    """Milliseconds that claiming takes, commit included."""
-    ledger = Ledger(Database(url))
-    run = await ledger.start_run("benchmark", datetime.now(UTC))
-    took = []
-    for _ in range(rounds):
-        began = perf_counter()
-        claimed = (await ledger.exchange([], CLAIM, run, datetime.now(UTC))).claimed
-        took.append(perf_counter() - began)
-        assert len(claimed) == CLAIM
-        await ledger.exchange([], 0, run, datetime.now(UTC), unposted=claimed)
-    ledger.close()
-    return median(took) * 1000
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -116,7 +99,7 @@ def main() -> None:
         rows.append(Row("a delivered signal, its text purged", sum(size for _, size in each), "bytes"))
         rows += [Row(f"  {name}", size, "bytes") for name, size in each]
         grow(engine, 10_000)
-        small = asyncio.run(claims(url))
+        small = claims(url)
         engine.dispose()
         rows.append(Row(f"claim {CLAIM}, 5,000 queued", small, "ms"))
         engine = sa.create_engine(url, **options)
@@ -124,7 +107,7 @@ def main() -> None:
             db.execute(sa.text("DELETE FROM signals WHERE external_id LIKE 'more:%'"))
         grow(engine, given.rows)
         engine.dispose()
-        large = asyncio.run(claims(url))
+        large = claims(url)
         rows.append(
             Row(f"claim {CLAIM}, {given.rows // 2:,} queued of {given.rows:,}", large, "ms", "5,000", large / small)
         )

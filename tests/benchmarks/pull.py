@@ -11,7 +11,7 @@ import csv
 import json
 import random
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from time import perf_counter
@@ -25,7 +25,7 @@ from syncd.dates import instant
 from syncd.ledger import Database, Ledger
 from syncd.pull import pull
 from tests.benchmarks.destination import PAGE, There, destination
-from tests.benchmarks.measure import Row, folder, in_turn, show, syncd
+from tests.benchmarks.measure import Row, folder, in_turn, show, survey, syncd
 
 
 class Paged(Connector):
@@ -100,35 +100,15 @@ def export(path: Path, rows: int) -> None:
             writer.writerow(row)
 
 
-def reread(at: Path, rows: int) -> tuple[float, float]:
+def reread(at: Path, there: There, rows: int) -> tuple[float, float]:
     """Rows a second of a file that was written anew and whose rows are all known, and the memory it took in MB."""
-    inbox = at / "inbox"
-    (inbox / "again.csv").unlink(missing_ok=True)
     began = perf_counter()
-    done = syncd("run-once", "--json", "--no-wait", "--since", "2020-01-01", config=_config(at), at=at)
+    done = syncd("run-once", "--json", "--no-wait", "--since", "2020-01-01", config=survey(at, there.api_base), at=at)
     took = perf_counter() - began
     figures = json.loads(done.stdout)
     assert figures["posted"] == 0, figures
     assert figures["connectors"]["survey"]["unchanged"] == rows, figures
     return rows / took, getrusage(RUSAGE_CHILDREN).ru_maxrss / 1024
-
-
-def _config(at: Path) -> dict[str, Any]:
-    survey = {
-        "type": "csv",
-        "path": str(at / "inbox"),
-        "settle": "0s",
-        "id": "{{ row.response_id }}",
-        "title": "{{ row.question }}",
-        "text": "{{ row.comment }}",
-        "occurred_at": "{{ row.submitted }}",
-        "signal_type": "feedback_record",
-    }
-    return {
-        "zentrik": {"api_base": (at / "api").read_text(), "api_key": "bench-key"},
-        "ledger": f"sqlite:///{at / 'syncd.db'}",
-        "connectors": {"survey": survey},
-    }
 
 
 def main() -> None:
@@ -141,10 +121,9 @@ def main() -> None:
     with destination() as there, folder() as at:
         new = in_turn(given.rounds, pull=lambda: read(there, given.records))["pull"]
         (at / "inbox").mkdir()
-        (at / "api").write_text(there.api_base)
         export(at / "inbox" / "survey.csv", given.rows)
-        asyncio.run(_know(at, given.rows))
-        reread_rows = [reread(at, given.rows) for _ in range(min(given.rounds, 3))]
+        asyncio.run(_know(at, there, given.rows))
+        reread_rows = [reread(at, there, given.rows) for _ in range(min(given.rounds, 3))]
     rate, memory = sorted(reread_rows)[len(reread_rows) // 2]
     show(
         "Pull: SQLite ledger on disk",
@@ -156,13 +135,13 @@ def main() -> None:
     )
 
 
-async def _know(at: Path, rows: int) -> None:
+async def _know(at: Path, there: There, rows: int) -> None:
     """Read the file into the ledger without posting anything, and take all of it for delivered."""
     from sqlalchemy import text
 
     from syncd.config import load
 
-    (at / "config.yaml").write_text(json.dumps(_config(at)))
+    (at / "config.yaml").write_text(json.dumps(survey(at, there.api_base)))
     source = load(at / "config.yaml", {}).connectors["survey"].source
     ledger = Ledger(Database(f"sqlite:///{at / 'syncd.db'}"))
     run = await ledger.start_run("benchmark", _now())
@@ -175,7 +154,7 @@ async def _know(at: Path, rows: int) -> None:
             db.execute(text("UPDATE signals SET state = 'processed', due_at = NULL"))
 
     await ledger.on_thread(deliver)
-    await ledger.finish_run(run, {}, _now() - timedelta(0))
+    await ledger.finish_run(run, {}, _now())
     ledger.close()
 
 

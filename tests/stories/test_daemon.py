@@ -6,7 +6,8 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -147,15 +148,21 @@ def test_its_page_says_how_it_goes(operator: Operator, sandbox: Sandbox) -> None
     assert shown["signals"] == said["signals"]
 
 
-def test_a_broken_configuration_is_refused_and_the_old_one_stays(operator: Operator, sandbox: Sandbox) -> None:
-    """A slip in the file at three in the morning stops nothing: it is told, and what ran goes on."""
+@contextmanager
+def reconfigured(operator: Operator, sandbox: Sandbox, before: str, after: str) -> Iterator[subprocess.Popen[str]]:
+    """A daemon that has delivered an export and is then told of a changed configuration."""
     config = operator.folder / "config.yaml"
     with operator.started("run") as daemon:
         operator.drop("october.csv", ROWS)
         until(lambda: sandbox.books.statuses().get("processed") == 40, daemon)
-        good = config.read_text(encoding="utf-8")
-        config.write_text(good.replace("type: csv", "type: cvs"), encoding="utf-8")
+        config.write_text(config.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
         daemon.send_signal(signal.SIGHUP)
+        yield daemon
+
+
+def test_a_broken_configuration_is_refused_and_the_old_one_stays(operator: Operator, sandbox: Sandbox) -> None:
+    """A slip in the file at three in the morning stops nothing: it is told, and what ran goes on."""
+    with reconfigured(operator, sandbox, "type: csv", "type: cvs") as daemon:
         time.sleep(0.5)
         assert daemon.poll() is None
         daemon.send_signal(signal.SIGTERM)
@@ -167,13 +174,7 @@ def test_a_broken_configuration_is_refused_and_the_old_one_stays(operator: Opera
 
 def test_a_configuration_that_cannot_be_opened_gives_way_to_the_old_one(operator: Operator, sandbox: Sandbox) -> None:
     """A file that reads well but leads nowhere (a ledger in a folder that is not there) stops no daemon either."""
-    config = operator.folder / "config.yaml"
-    with operator.started("run") as daemon:
-        operator.drop("october.csv", ROWS)
-        until(lambda: sandbox.books.statuses().get("processed") == 40, daemon)
-        good = config.read_text(encoding="utf-8")
-        config.write_text(good.replace("/syncd.db", "/nowhere/at/all/syncd.db"), encoding="utf-8")
-        daemon.send_signal(signal.SIGHUP)
+    with reconfigured(operator, sandbox, "/syncd.db", "/nowhere/at/all/syncd.db") as daemon:
         time.sleep(1)
         operator.drop("november.csv", ROWS.replace("\n", "\n1"))
         until(lambda: sandbox.books.statuses().get("processed", 0) > 40, daemon)
