@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +26,7 @@ from syncd.interrupts import INTERRUPTED, stop_on_signal
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from syncd.app import House
     from syncd.config import Config
     from syncd.connector import Source
     from syncd.ledger import Database
@@ -615,9 +617,15 @@ def _crashed(error: BaseException | None) -> None:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it to its end, in the quicker of the event loops."""
+    """Run it to its end, in the quicker of the event loops.
+
+    What is imported by then stays: collecting garbage among it would hold everything up for a tenth of a second.
+    """
+    import gc
+
     import uvloop
 
+    gc.freeze()
     return uvloop.run(work)
 
 
@@ -685,15 +693,12 @@ def _say(text: str, *, err: bool = False) -> None:
 async def _one_round(
     config: Config, sources: Sequence[Source], span: Span, wait: timedelta | None, *, only: bool, as_json: bool
 ) -> int:
-    from rich.console import Console
-
-    from syncd import screens
     from syncd.app import open_house
 
     trouble: DestinationError | None = None
     async with open_house(config, "run-once") as house:
         came = stop_on_signal(house.stop.set)
-        with screens.progress(Console(stderr=True)) as house.on_change:
+        with _progress(house):
             try:
                 await house.run_once(sources, span, wait, only=only)
             except DestinationError as error:  # what was done before it is told all the same
@@ -701,12 +706,28 @@ async def _one_round(
     if as_json:
         _print_json(house.figures.as_json())
     elif house.figures.connectors or not trouble:
+        from syncd import screens
+
         _console().print(screens.closing(house.figures))
     if trouble:
         raise trouble
     if came:
         return INTERRUPTED
     return 0 if house.figures.is_clean else 1
+
+
+@contextmanager
+def _progress(house: House) -> Iterator[None]:
+    """A line that follows the run while it lasts, on a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    from syncd import screens
+
+    with screens.progress(Console(stderr=True)) as house.on_change:
+        yield
 
 
 async def _dry_run(config: Config, sources: Sequence[Source], span: Span, as_json: bool) -> int:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from syncd.errors import KeyRefused
 from syncd.fates import Accepted, Blocked, Later, Refused, Unknown, Verdict
-from syncd.ledger import Answer, Claimed, Closed, Ledger, TooFast
+from syncd.ledger import Answer, Claimed, Closed, Lane, Ledger, TooFast
 from syncd.logs import get_logger
 from syncd.pacing import Gate, LookSchedule, NackWindow
 from syncd.retry import Backoff
@@ -26,6 +26,9 @@ _ENOUGH = 200
 
 _AHEAD = 400
 """The most signals that are claimed before there is a connection free for them."""
+
+_PASSED = 8
+"""So many news pass a signal of the backlog that is ready to be posted; then it has its turn."""
 
 _NEWS = 0.25
 """Seconds between two looks for something new to post while nothing is answered."""
@@ -113,10 +116,10 @@ async def dispatch(
             while True:
                 if not is_open():
                     desk.clear()
-                room = desk.room(delivery.concurrency) if is_open() else 0
+                room, news = desk.room(delivery.concurrency) if is_open() else (0, 0)
                 answers, unposted = desk.collect()
                 turn_at = None
-                if room or answers or unposted:
+                if room or news or answers or unposted:
                     exchanged = await ledger.exchange(
                         answers,
                         room,
@@ -127,6 +130,7 @@ async def dispatch(
                         asked=_asked(answers),
                         too_fast=_too_fast(answers, gate, done, began),
                         unposted=unposted,
+                        news=news,
                     )
                     done.accepted += exchanged.accepted
                     turn_at = exchanged.turn_at
@@ -157,7 +161,10 @@ class _Desk:
 
     def __init__(self) -> None:
         self.in_hand = 0  # claimed, and neither answered nor given back
-        self._waiting: asyncio.PriorityQueue[tuple[int, int, Claimed]] = asyncio.PriorityQueue()
+        self._news = 0  # of those that wait
+        self._waiting: asyncio.PriorityQueue[tuple[int, int, Claimed]] = asyncio.PriorityQueue()  # by place
+        self._place = 0  # what is taken next has about that
+        self._last = 0  # place of the backlog
         self._answers: list[Answer] = []
         self._unposted: list[Claimed] = []
         self._halted: set[str] = set()
@@ -176,7 +183,11 @@ class _Desk:
         if self._is_more and self._waiting.empty():
             self._was_empty = True
             self._stirred.set()
-        return (await self._waiting.get())[-1]
+        place, _, signal = await self._waiting.get()
+        is_news = signal.lane == Lane.NEWS
+        self._news -= is_news
+        self._place = max(self._place, place) + is_news
+        return signal
 
     async def may_go(self, signal: Claimed) -> bool:
         """Whether a signal that was taken may still be posted. While a refusal is not stored yet that is not known: it
@@ -209,12 +220,12 @@ class _Desk:
         """Whether nothing is under way, and nothing to be stored."""
         return not (self.in_hand or self._answers or self._unposted)
 
-    def room(self, concurrency: int) -> int:
+    def room(self, concurrency: int) -> tuple[int, int]:
         """How many signals may be claimed: one for each connection, and beside them so many that none had to wait for
-        one while the last exchange was under way."""
+        one while the last exchange was under way. And how many news, though others wait: they go first."""
         self._ahead = min(2 * self._ahead or concurrency, _AHEAD) if self._was_empty else self._ahead * 7 // 8
         self._was_empty = False
-        return max(0, concurrency + self._ahead - self.in_hand)
+        return max(0, concurrency + self._ahead - self.in_hand), max(0, concurrency - self._news)
 
     def collect(self) -> tuple[list[Answer], list[Claimed]]:
         """What is to be stored."""
@@ -229,10 +240,15 @@ class _Desk:
         self._halted = (self._halted | set(halted)) - {signal.connector for signal in claimed}
         for signal in claimed:
             self._laid_out += 1
-            self._waiting.put_nowait((signal.lane, self._laid_out, signal))
+            if signal.lane == Lane.NEWS:
+                self._news += 1
+                place = self._place
+            else:
+                place = self._last = max(self._place, self._last) + _PASSED
+            self._waiting.put_nowait((place, self._laid_out, signal))
         self.in_hand += len(claimed)
         if room:
-            self._is_more = len(claimed) == room
+            self._is_more = len(claimed) >= room
         if not any(isinstance(answer.verdict, Refused) for answer in self._answers):
             self._goes_on.set()
 
@@ -242,6 +258,7 @@ class _Desk:
         while not self._waiting.empty():
             entry = self._waiting.get_nowait()
             if connectors is None or entry[-1].connector in connectors:
+                self._news -= entry[-1].lane == Lane.NEWS
                 self.give_back(entry[-1])
             else:
                 kept.append(entry)

@@ -89,7 +89,7 @@ def lend(
     `unreachable` or `too_large`, and httpx's own errors.
     """
     polite = Polite(
-        inner=transport or httpx.AsyncHTTPTransport(verify=authorities()),
+        inner=transport or Network(),
         connector=connector,
         allow_http=allow_http,
         clock=clock,
@@ -109,6 +109,21 @@ def lend(
         follow_redirects=True,
         max_redirects=_REDIRECTS,
     )
+
+
+class Network(httpx.AsyncBaseTransport):
+    """The network, from the first request on: reading files needs no list of authorities."""
+
+    @cached_property
+    def _transport(self) -> httpx.AsyncHTTPTransport:
+        return httpx.AsyncHTTPTransport(verify=authorities())
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        if "_transport" in vars(self):
+            await self._transport.aclose()
 
 
 class Lent(httpx.AsyncClient):

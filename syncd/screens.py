@@ -54,11 +54,8 @@ def _table(*columns: str, right: Sequence[str] = ()) -> Table:
 
 @contextmanager
 def progress(console: Console) -> Iterator[Callback]:
-    """A line that follows a run while it lasts, on a terminal; nothing elsewhere."""
+    """A line that follows a run while it lasts."""
     callback = Callback()
-    if not console.is_terminal:
-        yield callback
-        return
     with Live(callback, console=console, refresh_per_second=8, transient=True):
         yield callback
 

@@ -28,7 +28,8 @@ BATCH = 10_000
 _WORTHWHILE = 2  # signals a page must show to be worth more than single calls
 _SHARES = 0.25  # of its age: by so much a look may come early, to share its calls
 _SAMPLE = (0.0, 0.5, 1.0)  # of many that are due, those that are asked for first: by how far behind the first
-_PORTION = 500  # signals read or stored at once
+_READ = 500  # signals read at once
+_STORED = 100  # and stored: whoever posts needs the ledger in between
 _ALL = timedelta(days=365)  # no look lies further ahead
 _BUDGET = ProcessingBudget()
 
@@ -108,8 +109,8 @@ async def track(
             case Unsettled():
                 tracked.overdue += looks.is_overdue(waiting.accepted_at, now)
         results.append(Look(waiting, outcome, now, again_at))
-    for start in range(0, len(results), _PORTION):
-        await ledger.record_looks(results[start : start + _PORTION], run)
+    for start in range(0, len(results), _STORED):
+        await ledger.record_looks(results[start : start + _STORED], run)
     return tracked
 
 
@@ -147,10 +148,10 @@ async def _by(ledger: Ledger, moment: datetime, only: Sequence[str] | None, star
     """What is due by then, by its id, from the `start`-th on up to a batch in all. It is read a portion at a time:
     whoever posts needs the ledger in between."""
     found: dict[int, Waiting] = {}
-    for offset in range(start, BATCH, _PORTION):
-        some = await ledger.awaited(min(_PORTION, BATCH - offset), moment, only, offset)
+    for offset in range(start, BATCH, _READ):
+        some = await ledger.awaited(min(_READ, BATCH - offset), moment, only, offset)
         found |= {waiting.id: waiting for waiting in some}
-        if len(some) < _PORTION:
+        if len(some) < _READ:
             break
     return found
 

@@ -430,6 +430,22 @@ class TestLanes(OnSQLite):
         desk.lay_out(claimed[7:], 9, ())
         assert [(await desk.take()).id for _ in claimed] == [each.id for each in (*claimed[7:], *claimed[:7])]
 
+    async def test_what_is_ready_for_posting_has_its_turn_though_news_keep_coming(
+        self, ledger: Ledger, clock: Clock
+    ) -> None:
+        """However many news come in meanwhile, the backlog on the desk is not left there until its lease is over."""
+        run = await queued(ledger, clock, *(signal(number) for number in range(100)))
+        claimed = (await ledger.exchange([], 100, run, clock())).claimed
+        backlog, news = [replace(each, lane=Lane.BACKLOG) for each in claimed[:10]], claimed[10:]
+        desk = _Desk()
+        desk.lay_out(backlog, 100, ())
+        taken = []
+        while news:
+            desk.lay_out([news.pop(0)], 0, ())
+            taken.append((await desk.take()).lane)
+        assert taken.count(Lane.BACKLOG) >= 9
+        assert taken[:8] == [Lane.NEWS] * 8
+
     @pytest.mark.parametrize("concurrency", [1, 4, 16])
     async def test_news_pass_a_backlog(self, ledger: Ledger, clock: Clock, concurrency: int) -> None:
         """While a thousand old records are delivered, what just happened is posted as if they were not there."""

@@ -784,7 +784,7 @@ async def test_a_refusal_is_explained_in_the_vendors_terms(borrow: Borrow) -> No
 async def test_certificates_are_verified(clock: Clock) -> None:
     """Nobody between us and a vendor reads along."""
     async with lend(Vendor(), clock=clock, sleep=clock.sleep, draw=lambda: 0.5) as http:
-        pool = http._transport.inner._pool  # type: ignore[attr-defined]
+        pool = http._transport.inner._transport._pool  # type: ignore[attr-defined]
     assert pool._ssl_context.verify_mode.name == "CERT_REQUIRED"
     assert pool._ssl_context.check_hostname
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from connectors._dropfolder.reading import Item, Known
 from syncd.connector import Checkpoint, Page, RawRecord, Record, SetAside
 
-ITEMS = 500
+ITEMS = 100
 TEXT = 4_000_000
 """A page is full at that many items, or characters."""
 

@@ -294,8 +294,9 @@ class Ledger:
         asked: Closed | None = None,
         too_fast: TooFast | None = None,
         unposted: Sequence[Claimed] = (),
+        news: int = 0,
     ) -> Exchanged:
-        """Store the verdicts that have come in, and claim up to `limit` due signals, in one commit.
+        """Store the verdicts that have come in, and claim up to `limit` due signals, or so many `news`, in one commit.
 
         A claimed signal is `sending` before anybody opens a socket for it. `only` names the connectors to claim for.
         `unposted` are claimed ones that were not posted after all. `asked` is what Zentrik asked for meanwhile: it
@@ -313,7 +314,7 @@ class Ledger:
         if asked is not None:
             posts.close(db, asked)
         exchanged = Exchanged([], accepted, halted=halted)
-        if limit <= 0:
+        if limit <= 0 and news <= 0:
             return exchanged
         if closed := posts.closed(db, now):
             return exchanged._replace(closed=closed)
@@ -323,9 +324,10 @@ class Ledger:
             if not answers and not unposted:
                 raise
             return exchanged
-        turns = tempo.turns(db, limit, now)
-        most, at = (limit, []) if turns is None else (len(turns.at), turns.at)
-        claimed = posts.claim(db, most, run, now, only, self.leases.post, self._claims, at)
+        most = max(limit, news)
+        turns = tempo.turns(db, most, now)
+        most, at = (most, []) if turns is None else (len(turns.at), turns.at)
+        claimed = posts.claim(db, min(limit, most), run, now, only, self.leases.post, self._claims, at, min(news, most))
         self._claims += len(claimed)
         if turns is None:
             return exchanged._replace(claimed=claimed)

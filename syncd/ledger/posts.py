@@ -278,13 +278,17 @@ def claim(
     lease: timedelta,
     before: int,
     turns: Sequence[datetime] = (),
+    news: int = 0,
 ) -> list[Claimed]:
-    """Take due signals for posting, news first, and of either the longest due. Each gets one of the turns, if there are
-    any. `before` counts what was claimed in earlier rounds: most of these are small."""
+    """Take due signals for posting, news first, and of either the longest due; up to so many `news` even where that is
+    more than the limit. Each gets one of the turns, if there are any. `before` counts what was claimed in earlier
+    rounds: most of these are small."""
     reserved = (before + limit) // _RESERVED - before // _RESERVED  # the backlog gets on however much happens
-    claimed = _claim(db, Lane.NEWS, limit - reserved, run, now, only, lease)
-    is_more = len(claimed) == limit - reserved
-    claimed += _claim(db, Lane.BACKLOG, limit - len(claimed), run, now, only, lease)
+    most = max(limit - reserved, news)
+    claimed = _claim(db, Lane.NEWS, most, run, now, only, lease)
+    is_more = len(claimed) == most
+    if len(claimed) < limit:
+        claimed += _claim(db, Lane.BACKLOG, limit - len(claimed), run, now, only, lease)
     if is_more and len(claimed) < limit:
         claimed += _claim(db, Lane.NEWS, limit - len(claimed), run, now, only, lease)
     if not claimed:

@@ -214,10 +214,10 @@ async def test_small_files_share_a_page(inbox: Inbox) -> None:
 
 async def test_pages_are_bounded_in_rows_and_in_text(inbox: Inbox) -> None:
     """A page of long transcripts does not fill the memory."""
-    inbox.drop("rows.csv", "id,text\n" + "".join(f"{n},x\n" for n in range(1200)), age=90)
+    inbox.drop("rows.csv", "id,text\n" + "".join(f"{n},x\n" for n in range(240)), age=90)
     inbox.drop("long.csv", "id,text\n" + "".join(f"{n},{'x' * 1_000_000}\n" for n in range(9)))
     sizes = [len(page.records) for page in (await inbox.look(**TEXT)).pages]
-    assert sizes == [500, 500, 204, 4, 1]
+    assert sizes == [100, 100, 44, 4, 1]
 
 
 async def test_a_file_that_shrinks_while_it_is_read_is_an_error_of_that_file(inbox: Inbox) -> None:

@@ -538,6 +538,16 @@ class TestLanes:
         taken = (await ledger.exchange([], 16, run, clock())).claimed
         assert Counter(each.lane for each in taken) == {Lane.NEWS: 10, Lane.BACKLOG: 6}
 
+    async def test_news_are_claimed_though_enough_is_at_hand(self, ledger: Ledger, clock: Clock) -> None:
+        """What just happened does not wait until the signals claimed ahead of it are fewer."""
+        run = await self.filled(ledger, clock, news=10, backlog=1000)
+        taken = (await ledger.exchange([], 0, run, clock(), news=4)).claimed
+        assert [each.lane for each in taken] == [Lane.NEWS] * 4
+        taken = (await ledger.exchange([], 2, run, clock(), news=4)).claimed
+        assert [each.lane for each in taken] == [Lane.NEWS] * 4
+        taken = (await ledger.exchange([], 16, run, clock(), news=4)).claimed
+        assert Counter(each.lane for each in taken) == {Lane.NEWS: 2, Lane.BACKLOG: 14}
+
     @pytest.mark.parametrize("portion", [1, 3, 7, 8, 50])
     async def test_a_backlog_gets_its_share(self, ledger: Ledger, clock: Clock, portion: int) -> None:
         """However much happens, and in however small portions it is claimed, one in eight is of the backlog."""
