@@ -813,7 +813,7 @@ async def _dry_run(config: Config, sources: Sequence[Source], span: Span, as_jso
         else:
             click.echo(redact_json(f"# {shown.connector}: {shown.external_id}\n{screens.pretty(shown.body)}"))
     if not as_json:
-        _console().print(screens.closing(figures))
+        _console().print(screens.closing(figures, lists_all=True))
         click.echo("\nThis was a dry run: nothing was sent, nothing stored.")
     for name, pulled in figures.connectors.items():
         if pulled.error and as_json:

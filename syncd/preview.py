@@ -57,6 +57,7 @@ async def preview(
                     async for reading in readings:
                         pulled.shown += reading.shown
                         pulled.skipped += len(reading.set_aside) + reading.filtered
+                        pulled.filtered += reading.filtered
                         pulled.unchanged += reading.unchanged
                         pulled.set_aside += reading.set_aside
                         revisit_at = reading.revisit_at or revisit_at
@@ -69,7 +70,7 @@ async def preview(
             if revisit_at is None or revisit_at > patient_until or pulled.error or enough:
                 break
             # it is read anew from where it was
-            pulled.shown = pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = 0
+            pulled.shown = pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = pulled.filtered = 0
             pulled.set_aside.clear()
             notes.forget_seen()
             await sleep(max(0.0, (revisit_at - clock()).total_seconds()))

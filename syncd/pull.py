@@ -64,6 +64,7 @@ class Pulled:
     error: tuple[str, str] | None = None
     revisit_at: datetime | None = None
     shown: int = 0
+    filtered: int = 0  # those of the skipped that were passed over on purpose
     backfill: Backfill | None = None
 
     @property
@@ -81,6 +82,7 @@ class Pulled:
             skipped=self.skipped + other.skipped,
             set_aside=[*self.set_aside, *other.set_aside][:SHOWN_ASIDE],
             shown=self.shown + other.shown,
+            filtered=self.filtered + other.filtered,
         )
 
 
@@ -163,6 +165,7 @@ async def pull(
         pulled.changed += tally.changed
         pulled.unchanged += tally.unchanged + reading.unchanged
         pulled.skipped += len(reading.set_aside) + reading.filtered
+        pulled.filtered += reading.filtered
         pulled.set_aside += reading.set_aside[: max(0, SHOWN_ASIDE - len(pulled.set_aside))]
         pulled.revisit_at = reading.revisit_at or pulled.revisit_at
         on_page(pulled)

@@ -127,8 +127,9 @@ def estimates(found: Sequence[Estimate]) -> Group:
     return Group(Text("What the window holds that is not in the ledger, judged by a sample:"), table, *told)
 
 
-def closing(figures: Figures) -> Group:
-    """The tables that end a run: what each connector gave, and where its signals stand."""
+def closing(figures: Figures, *, lists_all: bool = False) -> Group:
+    """The tables that end a run: what each connector gave, and where its signals stand. With `lists_all`, everything
+    that was set aside is listed: the ledger does not have it."""
     columns = ("connector", "fetched", "new", "changed", "unchanged", "skipped", "")
     read = _table(*columns, right=columns[1:6])
     for name, pulled in sorted(figures.connectors.items()):
@@ -150,7 +151,7 @@ def closing(figures: Figures) -> Group:
         stand.append(", " if index else "").append(f"{number} ").append(state, _COLOURS[state])
     parts: list[Table | Text] = [read, Text(), stand, *_edges(figures)]
     parts += list(_what_stopped(figures.connectors))
-    parts += list(_set_aside(figures.connectors))
+    parts += list(_set_aside(figures.connectors, lists_all=lists_all))
     return Group(*parts)
 
 
@@ -176,12 +177,16 @@ def _what_stopped(connectors: Mapping[str, Pulled]) -> Iterator[Text]:
             yield Text.assemble("\n", (f"{name} stopped ", "red"), (f"[{code}] ", "dim"), printable(message))
 
 
-def _set_aside(connectors: Mapping[str, Pulled]) -> Iterator[Text]:
-    shown = 5
+def _set_aside(connectors: Mapping[str, Pulled], *, lists_all: bool) -> Iterator[Text]:
     for name, pulled in sorted(connectors.items()):
+        shown = len(pulled.set_aside) if lists_all else 5
+        if pulled.filtered:
+            words = "left out, as outside of the window or by the connector's settings"
+            yield Text.assemble("\n", (f"{name}: {grouped(pulled.filtered)} {words}", "dim"))
         if not pulled.set_aside:
             continue
-        yield Text.assemble("\n", (f"set aside from {name}", "yellow"), " (`syncd skipped` lists them all)")
+        more = "" if lists_all else " (`syncd skipped` lists them all)"
+        yield Text.assemble("\n", (f"set aside from {name}", "yellow"), more)
         for item in pulled.set_aside[:shown]:
             yield Text(printable(f"  {item.place}: {item.reason}"))
         if len(pulled.set_aside) > shown:

@@ -108,7 +108,7 @@ def posts_a_second(db: sa.Connection) -> float | None:
         .limit(_LATEST)
         .subquery()
     )
-    counts = sa.select(sa.func.count()).group_by(latest.c.at / _STRETCH).order_by(sa.func.count().desc()).limit(1)
+    counts = sa.select(sa.func.count()).group_by(latest.c.at // _STRETCH).order_by(sa.func.count().desc()).limit(1)
     most = db.scalar(counts.select_from(latest)) or 0
     return most / _STRETCH_SECONDS if most >= _ENOUGH else None
 
