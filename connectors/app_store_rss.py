@@ -18,7 +18,7 @@ Review ids count through all storefronts, as far as they were ever seen, so a re
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
@@ -131,6 +131,9 @@ class AppStoreRss(Api):
                 seen = f"shows {shown} of the newest reviews" if shown else "is empty; if that is wrong, so is app_id"
                 return f"the feed of app {self.app_id} in {country} can be read, and {seen}"
         raise self._not_sold()
+
+    def out_of_reach(self, since: datetime | None, now: datetime) -> str | None:  # noqa: ARG002 - it counts reviews
+        return "the public feed shows the 500 newest reviews of each country only, however old they are"
 
     async def fetch(
         self, http: httpx.AsyncClient, checkpoint: Checkpoint, window: Window

@@ -251,6 +251,7 @@ class Fireflies(Api):
     """Meetings of a Fireflies.ai account."""
 
     provider: ClassVar[str] = "fireflies"
+    windowed: ClassVar[bool] = True
 
     api_key: SecretStr = Field(description="The API key (Fireflies > Integrations > Fireflies API).")
     overlap: Duration = Field(

@@ -153,6 +153,7 @@ class Gong(Api):
     """Transcripts of a company's calls."""
 
     provider: ClassVar[str] = "gong"
+    windowed: ClassVar[bool] = True
 
     access_key: str = Field(min_length=1, description="The access key (Company settings > Ecosystem > API).")
     access_key_secret: SecretStr = Field(description="Its secret, which is shown once.")

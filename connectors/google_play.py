@@ -169,6 +169,11 @@ class GooglePlay(Api):
         assertion = signed(claims, account.private_key, "RS256", key_id=account.private_key_id)
         return token_request(self.token_address(), {"grant_type": GRANT, "assertion": assertion})
 
+    def out_of_reach(self, since: datetime | None, now: datetime) -> str | None:
+        if since is not None and since >= now - SERVED:
+            return None
+        return f"Google Play shows reviews of the last {SERVED.days} days only, and none before {now - SERVED:%Y-%m-%d}"
+
     def limits(self) -> Sequence[Limit]:
         return (Limit(200, timedelta(hours=1)),)
 

@@ -174,6 +174,9 @@ class Reddit(Api):
         request.headers["User-Agent"] = self.agent
         return request
 
+    def out_of_reach(self, since: datetime | None, now: datetime) -> str | None:  # noqa: ARG002 - it counts posts
+        return "Reddit shows about the 1,000 newest of each list only, and about 250 that match a search"
+
     def limits(self) -> Sequence[Limit]:
         return (Limit(100, timedelta(minutes=1)),)
 

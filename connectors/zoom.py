@@ -191,6 +191,7 @@ class Zoom(Api):
     """Cloud recordings of a Zoom account."""
 
     provider: ClassVar[str] = "zoom"
+    windowed: ClassVar[bool] = True
 
     account_id: str = Field(description="The account id of your Server-to-Server OAuth app.")
     client_id: str = Field(description="The client id of that app.")

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from syncd import __version__, http_client
 from syncd.audit import Applied, Audit, apply, audit
+from syncd.backfill import backfill
 from syncd.config import Config
 from syncd.connector import Source
 from syncd.dispatch import Delivery, Dispatched, dispatch
@@ -29,7 +30,7 @@ from syncd.logs import context, get_logger
 from syncd.mirror import Mirror
 from syncd.pacing import Gate, LookSchedule, NackWindow, ProcessingBudget
 from syncd.preview import Preview, preview
-from syncd.pull import PATIENCE, SHOWN_ASIDE, Pulled, Span, pull
+from syncd.pull import PATIENCE, Pulled, Span, pull
 from syncd.rebuild import Rebuilt, rebuild
 from syncd.reconcile import Reconciled, reconcile
 from syncd.rerun import Rerun, rerun, rerun_failed
@@ -316,7 +317,7 @@ class House:
         """Read one source; with `waits`, again when something there is about to be ready."""
 
         def show(pulled: Pulled) -> None:
-            self.figures.connectors[source.name] = replace(_sum(before, pulled), error=pulled.error)
+            self.figures.connectors[source.name] = before + pulled
             self.news.set()
             self.on_change(self.figures)
 
@@ -334,7 +335,7 @@ class House:
                 auth=self.auths.setdefault(source.name, http_client.Sorted(source.connector)),
             ) as http:
                 with context(connector=source.name):
-                    pulled = await pull(
+                    pulled = await (backfill if span.is_look_back else pull)(
                         source, self.ledger, http, self.run, self.clock, left, stopping=self.stop.is_set, on_page=show
                     )
             taken += pulled.new
@@ -715,17 +716,6 @@ async def preview_all(
 
 async def _sleep(wait: timedelta) -> None:
     await asyncio.sleep(wait.total_seconds())
-
-
-def _sum(one: Pulled, other: Pulled) -> Pulled:
-    return Pulled(
-        one.new + other.new,
-        one.changed + other.changed,
-        one.unchanged + other.unchanged,
-        one.skipped + other.skipped,
-        [*one.set_aside, *other.set_aside][:SHOWN_ASIDE],
-        shown=one.shown + other.shown,
-    )
 
 
 def _to_tell(group: BaseExceptionGroup) -> BaseException:

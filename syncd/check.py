@@ -39,7 +39,9 @@ async def _source(source: Source) -> tuple[str, bool, str]:
     )
     try:
         async with lent as http:
-            return source.name, True, redact(await source.connector.check(http))
+            seen = await source.connector.check(http)
+        reach = source.connector.out_of_reach(source.since, utc_now())
+        return source.name, True, redact(f"{seen}; {reach}" if reach else seen)
     except Exception as error:  # noqa: BLE001 - whatever a connector does, the others are checked too
         code, message = explain(error, source)
         return source.name, False, f"[{code}] {message}"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from syncd.app import House
     from syncd.config import Config
     from syncd.connector import Source
-    from syncd.ledger import Database
+    from syncd.ledger import Backfill, Database
     from syncd.pull import Span
 
 T = TypeVar("T")
@@ -61,6 +61,19 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
     except UnreadableDate as error:
         hint = "write for example 2026-01-31 or 2026-01-31T09:00:00Z"
         raise click.BadParameter(f"{value!r} is not a date; {hint}", ctx, param) from error
+
+
+def _length(ctx: click.Context, param: click.Parameter, value: str | None) -> timedelta | None:
+    """A span of time of an hour or more."""
+    from syncd.fields import duration
+
+    try:
+        length = None if value is None else duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from error
+    if length is not None and length < timedelta(hours=1):
+        raise click.BadParameter("a slice lasts an hour or more; write for example 12h or 7d", ctx, param)
+    return length
 
 
 def _address(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -169,8 +182,16 @@ def run(ctx: click.Context) -> None:
 @click.option(
     "--until", metavar="TIME", callback=_moment, help="Only records before this time; leaves the checkpoint alone."
 )
+@click.option(
+    "--slice",
+    "length",
+    metavar="SPAN",
+    callback=_length,
+    help="Read the window in parts so long, where it can be (30d).",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many records from each connector.")
 @click.option("--dry-run", is_flag=True, help="Show what would be posted; send nothing, store nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask before a long window is read.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for outcomes.")
 @click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long for outcomes (300).")
 @click.option("--json", "as_json", is_flag=True, help="Print figures, or bodies, as JSON.")
@@ -180,24 +201,35 @@ def run_once(
     names: tuple[str, ...],
     since: datetime | None,
     until: datetime | None,
+    length: timedelta | None,
     limit: int | None,
     dry_run: bool,
+    yes: bool,
     no_wait: bool,
     wait: float | None,
     as_json: bool,
 ) -> None:
-    """Read every connector (or NAMES) once, post what is new, and wait for the outcomes."""
+    """Read every connector (or NAMES) once, post what is new, and wait for the outcomes.
+
+    With --since or --until that window of the past is read. Broken off, and asked for again, it goes on where it was.
+    """
     from syncd.pull import Span
 
     if no_wait and wait is not None:
         raise click.UsageError("--no-wait and --wait do not go together")
     if since and until and since >= until:
         raise click.UsageError("--since must come before --until")
+    if length and not since:
+        raise click.UsageError("--slice needs --since: the slices are counted from there")
     config = _config(ctx)
     sources = _sources(config, names)
-    span = Span(since, until, limit)
+    span = Span(since, until, limit, length)
+    if span.is_look_back:
+        _tell_limits(sources, span)
     if dry_run:
         ctx.exit(_run(_dry_run(config, sources, span, as_json)))
+    if not (yes or _run(_agreed(config, sources, span))):
+        return
     patience = timedelta(0) if no_wait else None if wait is None else timedelta(seconds=wait)
     ctx.exit(_run(_one_round(config, sources, span, patience, only=bool(names), as_json=as_json)))
 
@@ -690,12 +722,42 @@ def _say(text: str, *, err: bool = False) -> None:
     click.echo(printable(redact(text), keep="\n"), err=err)
 
 
+def _tell_limits(sources: Sequence[Source], span: Span) -> None:
+    """Say of each source what it cannot do of what is asked of it."""
+    now = datetime.now(UTC)
+    for source in sources:
+        if words := source.connector.out_of_reach(span.since or source.since, now):
+            _say(f"{source.name}: {words}. It is read as far back as it goes.", err=True)
+        if span.length and not source.connector.windowed:
+            _say(f"{source.name}: a {source.type} source is read in one piece; --slice does nothing for it.", err=True)
+
+
+async def _agreed(config: Config, sources: Sequence[Source], span: Span) -> bool:
+    """Whether a long window is to be read; asked on a terminal only, with an estimate."""
+    from rich.console import Console
+
+    from syncd import screens
+    from syncd.estimate import estimates, is_large
+
+    now = datetime.now(UTC)
+    is_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    if not is_terminal or not any(is_large(source, span, now) for source in sources):
+        return True
+    console = Console(stderr=True, highlight=False, markup=False)
+    with console.status("looking how much that is"):
+        found = await estimates(config, sources, span, lambda: datetime.now(UTC))
+    console.print(screens.estimates(found))
+    return click.confirm("\nRead and post that?", err=True)
+
+
 async def _one_round(
     config: Config, sources: Sequence[Source], span: Span, wait: timedelta | None, *, only: bool, as_json: bool
 ) -> int:
     from syncd.app import open_house
+    from syncd.backfill import unread
 
     trouble: DestinationError | None = None
+    left: list[Backfill] = []
     async with open_house(config, "run-once") as house:
         came = stop_on_signal(house.stop.set)
         with _progress(house):
@@ -703,12 +765,20 @@ async def _one_round(
                 await house.run_once(sources, span, wait, only=only)
             except DestinationError as error:  # what was done before it is told all the same
                 trouble = error
+        if span.is_look_back:
+            left = await unread(house.ledger, sources, span)
     if as_json:
         _print_json(house.figures.as_json())
     elif house.figures.connectors or not trouble:
         from syncd import screens
 
         _console().print(screens.closing(house.figures))
+    for each in left:
+        _say(
+            f"{each.connector}: {each.read} of {each.slices} parts of this window are read to their end; the same "
+            "command goes on from here",
+            err=True,
+        )
     if trouble:
         raise trouble
     if came:
@@ -743,7 +813,7 @@ async def _dry_run(config: Config, sources: Sequence[Source], span: Span, as_jso
         else:
             click.echo(redact_json(f"# {shown.connector}: {shown.external_id}\n{screens.pretty(shown.body)}"))
     if not as_json:
-        _console().print(screens.closing(figures))
+        _console().print(screens.closing(figures, lists_all=True))
         click.echo("\nThis was a dry run: nothing was sent, nothing stored.")
     for name, pulled in figures.connectors.items():
         if pulled.error and as_json:

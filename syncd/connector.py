@@ -88,6 +88,10 @@ class Connector(Settings, ABC):
     provider: ClassVar[str]
     """The providerType its signals carry, in the vocabulary of the Signals API (`zendesk`, `g2`, `manual_csv`)."""
 
+    windowed: ClassVar[bool] = False
+    """Whether `fetch` asks its vendor for no more than lies between the window's `since` and `until`. A long window is
+    then read in slices, several at once; of others each slice would show the whole again."""
+
     def default_namespace(self, name: str) -> str | None:  # noqa: ARG002 - for connectors that have a use for it
         """What stands before the last colon of an externalId unless the operator says otherwise.
 
@@ -124,6 +128,11 @@ class Connector(Settings, ABC):
     def advice(self, answer: httpx.Response) -> str | None:  # noqa: ARG002 - see above
         """What an error means in the vendor's terms, and what to do about it; one sentence or two, without a full stop
         at the end."""
+        return None
+
+    def out_of_reach(self, since: datetime | None, now: datetime) -> str | None:  # noqa: ARG002 - see above
+        """What the source cannot show of the time since then (None: since its beginning), where it does not go back so
+        far; one sentence, without a full stop at the end. It is read as far back as it goes all the same."""
         return None
 
     def watched(self) -> Sequence[Path]:

@@ -43,6 +43,13 @@ def _duration(value: object) -> object:
     return value
 
 
+def duration(text: str) -> timedelta:
+    """The span of time written as `10m` or `7d`. Raises `ValueError` saying how one is written."""
+    read = _duration(text)
+    assert isinstance(read, timedelta)  # noqa: S101 - a text becomes one, or is refused
+    return read
+
+
 def duration_text(value: timedelta) -> str:
     """`timedelta(minutes=10)` as `10m`: the form it is written in."""
     if not value:

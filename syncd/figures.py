@@ -91,6 +91,7 @@ class Figures:
                     "unchanged": pulled.unchanged,
                     "skipped": pulled.skipped,
                     "error": {"code": pulled.error[0], "message": pulled.error[1]} if pulled.error else None,
+                    **({"backfill": pulled.backfill.as_json()} if pulled.backfill else {}),
                 }
                 for name, pulled in self.connectors.items()
             },

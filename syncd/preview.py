@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import httpx
 
+from syncd.backfill import plan
 from syncd.connector import Source
 from syncd.ledger import Database, State, report
-from syncd.pull import PATIENCE, Pulled, Span, explain, read
+from syncd.pull import PATIENCE, Pulled, Reading, Span, explain, read
 from syncd.records import Checkpoint
 from syncd.signals import Signal
 
@@ -42,6 +43,7 @@ async def preview(
     `ledger` None means that there is none yet. How the reading went is added up in `pulled`.
     """
     checkpoint = _checkpoint(source, ledger)
+    spans = plan(ledger, source, span, clock()) if span.is_look_back else [span]
     patient_until = clock() + PATIENCE
 
     async def known(external_ids: Sequence[str]) -> dict[str, str | None]:
@@ -51,10 +53,11 @@ async def preview(
         while True:
             revisit_at = None
             try:
-                async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
+                async with aclosing(_readings(source, http, checkpoint, spans, clock, known, pulled)) as readings:
                     async for reading in readings:
                         pulled.shown += reading.shown
                         pulled.skipped += len(reading.set_aside) + reading.filtered
+                        pulled.filtered += reading.filtered
                         pulled.unchanged += reading.unchanged
                         pulled.set_aside += reading.set_aside
                         revisit_at = reading.revisit_at or revisit_at
@@ -67,13 +70,33 @@ async def preview(
             if revisit_at is None or revisit_at > patient_until or pulled.error or enough:
                 break
             # it is read anew from where it was
-            pulled.shown = pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = 0
+            pulled.shown = pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = pulled.filtered = 0
             pulled.set_aside.clear()
             notes.forget_seen()
             await sleep(max(0.0, (revisit_at - clock()).total_seconds()))
         for name, body in _queued(source, ledger):
             if notes.show(name):
                 yield Preview(source.name, name, body)
+
+
+async def _readings(
+    source: Source,
+    http: httpx.AsyncClient,
+    checkpoint: Checkpoint,
+    spans: Sequence[Span],
+    clock: Callable[[], datetime],
+    known: Callable[[Sequence[str]], Awaitable[Mapping[str, str | None]]],
+    pulled: Pulled,
+) -> AsyncGenerator[Reading, None]:
+    """What the spans hold, one after the other; the limit counts over them all."""
+    for span in spans:
+        place = span.slice.checkpoint if span.slice else checkpoint
+        left = None if span.limit is None else span.limit - pulled.new
+        if left is not None and left <= 0:
+            return
+        async with aclosing(read(source, http, place, replace(span, limit=left), clock(), known)) as readings:
+            async for reading in readings:
+                yield reading
 
 
 def _checkpoint(source: Source, ledger: Database | None) -> Checkpoint:

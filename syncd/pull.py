@@ -13,7 +13,7 @@ import httpx
 
 from syncd.connector import Source
 from syncd.errors import CursorStuck, LedgerError, RateLimited, RecordError, SourceError
-from syncd.ledger import Lane, Ledger, report
+from syncd.ledger import Backfill, Lane, Ledger, Slice, report
 from syncd.logs import get_logger, holds_secret, redact
 from syncd.records import Checkpoint, Page, SetAside, Window
 from syncd.signals import Signal, compose
@@ -25,17 +25,26 @@ log = get_logger()
 class Span:
     """What part of a source is asked for. With `since` or `until` it is a look back that leaves the checkpoint alone.
 
-    `limit` is the most records to take that the ledger does not know; those beyond it are left for another run.
+    `limit` is the most records to take that the ledger does not know; those beyond it are left for another run. A
+    look back may be cut into slices of a certain `length`; a span with a `slice` is one of these, and goes on from its
+    checkpoint.
     """
 
     since: datetime | None = None
     until: datetime | None = None
     limit: int | None = None
+    length: timedelta | None = None
+    slice: Slice | None = None
 
     @property
     def is_look_back(self) -> bool:
-        """Whether it starts from the beginning rather than from the checkpoint."""
+        """Whether it leaves the connector's own checkpoint alone."""
         return self.since is not None or self.until is not None
+
+    @property
+    def keeps_no_place(self) -> bool:
+        """Whether it starts from the beginning, and nobody remembers how far it came."""
+        return self.is_look_back and self.slice is None
 
     def window(self, source: Source, now: datetime) -> Window:
         """The window to hand to a source."""
@@ -45,7 +54,7 @@ class Span:
 @dataclass(slots=True)
 class Pulled:
     """How one reading of a source went. `shown` counts what its pages held, before anything was made of it; `fetched`
-    is the sum of what was."""
+    is the sum of what was. Of a look back, `backfill` says how far it is."""
 
     new: int = 0
     changed: int = 0
@@ -55,11 +64,26 @@ class Pulled:
     error: tuple[str, str] | None = None
     revisit_at: datetime | None = None
     shown: int = 0
+    filtered: int = 0  # those of the skipped that were passed over on purpose
+    backfill: Backfill | None = None
 
     @property
     def fetched(self) -> int:
         """Everything the source showed."""
         return self.new + self.changed + self.unchanged + self.skipped
+
+    def __add__(self, other: Pulled) -> Pulled:
+        """The counts of both; how the reading stands is said by the `other`, the later one."""
+        return replace(
+            other,
+            new=self.new + other.new,
+            changed=self.changed + other.changed,
+            unchanged=self.unchanged + other.unchanged,
+            skipped=self.skipped + other.skipped,
+            set_aside=[*self.set_aside, *other.set_aside][:SHOWN_ASIDE],
+            shown=self.shown + other.shown,
+            filtered=self.filtered + other.filtered,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +102,7 @@ class Reading:
     shown: int
     unchanged: int = 0
     unchanged_at: Sequence[str] = ()
+    is_cut: bool = False  # the limit is reached with it: the source is not read on
 
 
 class SecretInCheckpoint(SourceError):
@@ -133,35 +158,46 @@ async def pull(
             clock(),
             lane,
             reading.unchanged_at,
+            span.slice,
         )
         pulled.shown += reading.shown
         pulled.new += tally.new
         pulled.changed += tally.changed
         pulled.unchanged += tally.unchanged + reading.unchanged
         pulled.skipped += len(reading.set_aside) + reading.filtered
+        pulled.filtered += reading.filtered
         pulled.set_aside += reading.set_aside[: max(0, SHOWN_ASIDE - len(pulled.set_aside))]
         pulled.revisit_at = reading.revisit_at or pulled.revisit_at
         on_page(pulled)
 
-    is_whole, rests_until = False, None
+    async def finish(*, is_whole: bool, rests_until: datetime | None = None) -> None:
+        if span.slice is None:
+            error, whole = pulled.error, is_whole
+            await ledger.finish_pull(source, run, error, clock(), is_whole=whole, rests_until=rests_until)
+        else:
+            whole = is_whole and not is_cut and pulled.revisit_at is None
+            await ledger.finish_slice(source, span.slice, run, clock(), is_whole=whole, rests_until=rests_until)
+
+    is_whole, is_cut, rests_until = False, False, None
     try:
-        checkpoint = await ledger.start_pull(source, run, clock())
+        checkpoint = span.slice.checkpoint if span.slice else await ledger.start_pull(source, run, clock())
         is_backlog = span.is_look_back or not checkpoint
         async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
             async for reading in readings:
                 await _whole(take_in(reading))
+                is_cut = reading.is_cut
                 if stopping():
                     break
             else:
                 is_whole = True
     except asyncio.CancelledError:
-        await ledger.finish_pull(source, run, None, clock(), is_whole=False)
+        await finish(is_whole=False)
         raise
     except Exception as error:  # noqa: BLE001 - whatever a connector does, the others go on
         pulled.error = explain(error, source)
         rests_until = error.until if isinstance(error, RateLimited) else None
         log.warning("pull stopped", connector=source.name, code=pulled.error[0], reason=pulled.error[1])
-    await ledger.finish_pull(source, run, pulled.error, clock(), is_whole=is_whole, rests_until=rests_until)
+    await finish(is_whole=is_whole, rests_until=rests_until)
     return pulled
 
 
@@ -198,18 +234,18 @@ async def read(
     window = replace(span.window(source, now), known=has)
     circles = _Circles(source)
     left = span.limit
-    pages = source.connector.fetch(http, {} if span.is_look_back else checkpoint, window)
+    pages = source.connector.fetch(http, {} if span.keeps_no_place else checkpoint, window)
     async with aclosing(pages):
         async for page in pages:
             circles.watch(page)
-            reading = _compose(source, page, window, keeps_checkpoint=span.is_look_back)
+            reading = _compose(source, page, window, keeps_checkpoint=span.keeps_no_place)
             if left is None:
                 yield reading
                 continue
             old = await known([signal.external_id for signal in reading.signals])
             reading, fresh = _cut(reading, left, old)
             left -= fresh
-            yield reading
+            yield replace(reading, is_cut=left <= 0)
             if left <= 0:
                 return
 

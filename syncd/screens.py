@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rich import box
 from rich.console import Console, Group
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from syncd.audit import Applied, Audit, Kind
+from syncd.estimate import Estimate
 from syncd.figures import Figures
 from syncd.ledger import State
 from syncd.ledger.copy import Copied, Watch
@@ -61,26 +63,73 @@ def progress(console: Console) -> Iterator[Callback]:
 
 
 class Callback:
-    """The figures of a run, drawn afresh at each refresh."""
+    """The figures of a run, drawn afresh at each refresh: each connector's reading, then posting and outcomes."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.figures = Figures()
+        self._clock = clock
+        self._began = clock()
         self._spinner = Spinner("dots")
 
     def __call__(self, figures: Figures) -> None:
         self.figures = figures
 
     def __rich__(self) -> Group:
-        read = sum(pulled.fetched for pulled in self.figures.connectors.values())
-        settled = self.figures.signals[State.PROCESSED] + self.figures.signals[State.FAILED]
+        figures = self.figures
+        read = sum(pulled.fetched for pulled in figures.connectors.values())
+        settled = figures.signals[State.PROCESSED] + figures.signals[State.FAILED]
         self._spinner.update(
-            text=Text(f"read {read}  posted {self.figures.posted}  accepted {self.figures.accepted}  settled {settled}")
+            text=Text(f"read {read}  posted {figures.posted}  accepted {figures.accepted}  settled {settled}")
         )
-        return Group(self._spinner)
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for name, pulled in sorted(figures.connectors.items()):
+            parts = pulled.backfill
+            table.add_row(
+                Text(f"  {name}"),
+                Text("reading"),
+                Text(grouped(pulled.fetched)),
+                self._pace(pulled.fetched),
+                Text(f"{parts.read} of {parts.slices} parts" if parts else ""),
+                self._left(parts.read, parts.slices) if parts else Text(),
+            )
+        for stage, done, all_ in (("posting", figures.posted, figures.new), ("outcomes", settled, figures.accepted)):
+            if done:
+                whole = Text(f"of {grouped(all_)}" if all_ >= done else "")
+                table.add_row(Text(), Text(stage), Text(grouped(done)), self._pace(done), whole, self._left(done, all_))
+        return Group(self._spinner, table)
+
+    def _pace(self, done: int) -> Text:
+        took = self._clock() - self._began
+        return Text(f"{done / took:.1f}/s" if took >= 1 else "", "dim")
+
+    def _left(self, done: int, all_: int) -> Text:
+        """How long the rest takes at the pace until now."""
+        took = self._clock() - self._began
+        if not 0 < done < all_ or took < 1:
+            return Text()
+        return Text(f"about {span(timedelta(seconds=took * (all_ - done) / done))} left", "dim")
 
 
-def closing(figures: Figures) -> Group:
-    """The tables that end a run: what each connector gave, and where its signals stand."""
+def estimates(found: Sequence[Estimate]) -> Group:
+    """How much a window is, connector by connector, as far as it can be told before."""
+    columns = ("connector", "records", "characters", "calls", "posting takes")
+    table = _table(*columns, right=columns[1:4])
+    for one in found:
+        about = "" if one.is_whole else "about "
+        numbers = (one.records, one.characters, one.calls)
+        table.add_row(
+            one.connector,
+            *("?" if number is None else about + grouped(number) for number in numbers),
+            "not known yet" if one.takes is None else f"about {span(one.takes)}",
+        )
+    reasons = [f"{one.connector}: no estimate: {one.trouble}" for one in found if one.trouble]
+    told = [Text(printable(reason), "yellow") for reason in reasons]
+    return Group(Text("What the window holds that is not in the ledger, judged by a sample:"), table, *told)
+
+
+def closing(figures: Figures, *, lists_all: bool = False) -> Group:
+    """The tables that end a run: what each connector gave, and where its signals stand. With `lists_all`, everything
+    that was set aside is listed: the ledger does not have it."""
     columns = ("connector", "fetched", "new", "changed", "unchanged", "skipped", "")
     read = _table(*columns, right=columns[1:6])
     for name, pulled in sorted(figures.connectors.items()):
@@ -102,7 +151,7 @@ def closing(figures: Figures) -> Group:
         stand.append(", " if index else "").append(f"{number} ").append(state, _COLOURS[state])
     parts: list[Table | Text] = [read, Text(), stand, *_edges(figures)]
     parts += list(_what_stopped(figures.connectors))
-    parts += list(_set_aside(figures.connectors))
+    parts += list(_set_aside(figures.connectors, lists_all=lists_all))
     return Group(*parts)
 
 
@@ -128,12 +177,16 @@ def _what_stopped(connectors: Mapping[str, Pulled]) -> Iterator[Text]:
             yield Text.assemble("\n", (f"{name} stopped ", "red"), (f"[{code}] ", "dim"), printable(message))
 
 
-def _set_aside(connectors: Mapping[str, Pulled]) -> Iterator[Text]:
-    shown = 5
+def _set_aside(connectors: Mapping[str, Pulled], *, lists_all: bool) -> Iterator[Text]:
     for name, pulled in sorted(connectors.items()):
+        shown = len(pulled.set_aside) if lists_all else 5
+        if pulled.filtered:
+            words = "left out, as outside of the window or by the connector's settings"
+            yield Text.assemble("\n", (f"{name}: {grouped(pulled.filtered)} {words}", "dim"))
         if not pulled.set_aside:
             continue
-        yield Text.assemble("\n", (f"set aside from {name}", "yellow"), " (`syncd skipped` lists them all)")
+        more = "" if lists_all else " (`syncd skipped` lists them all)"
+        yield Text.assemble("\n", (f"set aside from {name}", "yellow"), more)
         for item in pulled.set_aside[:shown]:
             yield Text(printable(f"  {item.place}: {item.reason}"))
         if len(pulled.set_aside) > shown:
@@ -185,6 +238,15 @@ def status(now: datetime, report: Status) -> Group:
             parts.append(
                 Text.assemble("\n", (f"{connector.name} stopped ", "red"), (f"[{code}] ", "dim"), printable(message))
             )
+    for each in report.backfills:
+        begin = f"{each.since:%Y-%m-%d}" if each.since else "the beginning"
+        parts.append(
+            Text(
+                f"\n{each.connector}: a backfill from {begin} to {each.until:%Y-%m-%d} is not finished: {each.read} of "
+                f"{each.slices} parts are read, and the same `syncd run-once` goes on with it",
+                "yellow",
+            )
+        )
     if any(connector.signals[State.FAILED] or connector.signals[State.REJECTED] for connector in report.connectors):
         parts.append(Text("\n`syncd signals --state failed --state rejected` says why; `syncd retry` tries them again"))
     return Group(*parts)

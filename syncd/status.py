@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from syncd.config import Config
 from syncd.figures import halted
-from syncd.ledger import Database, State, report
+from syncd.ledger import Backfill, Database, State, report
+from syncd.ledger.backfills import unfinished
 from syncd.records import Json
 from syncd.scheduler import next_run
 
@@ -42,6 +43,8 @@ class Status:
     """Every connector, those of the configuration first."""
 
     connectors: Sequence[ConnectorStatus]
+    backfills: Sequence[Backfill] = ()
+    """Those that are not finished."""
 
     def as_json(self) -> dict[str, Json]:
         """The object that `syncd status --json` prints."""
@@ -62,6 +65,11 @@ class Status:
                 for connector in self.connectors
             },
             "signals": {str(state): sum(connector.signals[state] for connector in self.connectors) for state in State},
+            **(
+                {"backfills": [{"connector": each.connector, **each.as_json()} for each in self.backfills]}
+                if self.backfills
+                else {}
+            ),
         }
 
 
@@ -74,6 +82,7 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
     reading: set[str] = set()
     halts: dict[str, str] = {}
     overdue: dict[str, int] = {}
+    backfills: list[Backfill] = []
     if ledger is not None:
         with ledger.read() as db:
             rows = report.connector_rows(db)
@@ -82,6 +91,7 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
             waiting = report.waiting_since(db)
             halts = report.halts(db)
             overdue = report.overdue(db, now - config.zentrik.overdue_after)
+            backfills = unfinished(db)
         presence = ledger.presence()
         reading = {name for name, row in rows.items() if row.run_id is not None and presence.is_alive(row.run_id)}
     shown = []
@@ -118,4 +128,4 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
                 failures=row.failures if row else 0,
             )
         )
-    return Status(shown)
+    return Status(shown, backfills)

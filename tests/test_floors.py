@@ -19,7 +19,7 @@ FLOORS = {
     1: ("fields dates logs trust < connector mistakes < signals http_client transport kit",),
     2: ("ledger", "zentrik < mirror sweep", "registry", "sandbox"),
     3: (
-        "pull",
+        "pull < backfill",
         "dispatch",
         "track",
         "reconcile",
@@ -31,8 +31,8 @@ FLOORS = {
     4: (
         "promises",
         "reference",
-        "interrupts scheduler folders preview figures notify < app < status check < web screens alerts < alerting demo "
-        "< daemon < cli < __main__",
+        "interrupts scheduler folders preview estimate figures notify < app < status check < web screens alerts "
+        "< alerting demo < daemon < cli < __main__",
     ),
 }
 """Each entry is a staircase: a module may import from the floors below and from lower steps (to the left of a `<`) of

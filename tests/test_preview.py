@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from syncd.backfill import backfill
 from syncd.connector import Checkpoint, Connector, Page, RawRecord, Record, SetAside, Source, SourceError, Window
 from syncd.dispatch import dispatch
 from syncd.ledger import Database, Ledger
@@ -144,7 +145,7 @@ async def run(
         return httpx.Response(answers(name), json={"publicId": f"SIGNAL {name}", "message": "no"})
 
     number = await ledger.start_run("test", clock())
-    pulled = await pull(source, ledger, http, number, clock, span)
+    pulled = await (backfill if span.is_look_back else pull)(source, ledger, http, number, clock, span)
     async with Zentrik("http://zentrik.test/api", "k", clock=clock, transport=httpx.MockTransport(answer)) as zentrik:
         await dispatch(ledger, zentrik, Gate(), LookSchedule(), number, clock, lambda: 0.5, only=[source.name])
     ledger.close()

@@ -13,8 +13,9 @@ from rich.console import Console, RenderableType
 
 from syncd import screens
 from syncd.audit import Applied, Audit, Difference, Kind
+from syncd.estimate import Estimate
 from syncd.figures import Figures
-from syncd.ledger import State
+from syncd.ledger import Backfill, State
 from syncd.ledger.copy import Content, Copied
 from syncd.ledger.report import AsideRow, Event, SignalRow
 from syncd.pull import Pulled
@@ -172,3 +173,63 @@ def test_long_work_is_followed_on_a_terminal_alone(is_terminal: bool) -> None:
         watch("copying signals", 1200)
     assert ("copying signals: 1 200" in out.getvalue()) is is_terminal
     assert is_terminal or not out.getvalue()
+
+
+def backfilled(read: int) -> Backfill:
+    return Backfill(1, "survey", NOW - timedelta(days=181), NOW, NOW, NOW, None, 26, read)
+
+
+def test_progress_names_each_stage_with_its_pace_and_what_is_left() -> None:
+    """Whoever waits for a long run sees what it is at, how fast, and for how long still."""
+    moments = iter([0.0])
+    now = [0.0]
+    drawn = screens.Callback(lambda: next(moments, now[0]))
+    drawn(Figures(connectors={"survey": Pulled(new=1300, backfill=backfilled(13))}, posted=325, accepted=300))
+    now[0] = 100.0
+    output = shown(drawn, 100)
+    for words in ("survey", "1 300", "13.0/s", "13 of 26 parts", "about 100 s left"):
+        assert words in output
+    for words in ("posting", "3.2/s", "of 1 300", "about 5 min left"):
+        assert words in output
+
+
+def test_progress_claims_nothing_at_the_start() -> None:
+    """In its first second a run has no pace, and nothing to divide by."""
+    output = shown(screens.Callback(lambda: 5.0), 100)
+    assert "left" not in output
+    assert "/s" not in output
+
+
+def test_an_unfinished_backfill_is_in_the_status() -> None:
+    """What somebody began and forgot is named, with what goes on with it."""
+    output = shown(screens.status(NOW, Status([connector()], [backfilled(3)])), 120)
+    assert "a backfill from 2026-05-05 to 2026-11-02 is not finished: 3 of 26 parts are read" in output
+    assert "backfill" not in shown(screens.status(NOW, Status([connector()])))
+
+
+def test_an_estimate_says_what_it_does_not_know() -> None:
+    """A guess is called one, a count is not, and what nobody can tell is a question mark with its reason."""
+    found = [
+        Estimate("survey", 40, 9000, is_whole=True, rate=2.0),
+        Estimate("calls", 20_000, 1_000_000, rate=2.0),
+        Estimate("reviews", trouble="the source cannot be reached\x1b[2J"),
+    ]
+    output = shown(screens.estimates(found), 100)
+    assert "about 20 000" in output
+    assert "about 40" not in output
+    assert "about 3 h" in output
+    assert "reviews: no estimate: the source cannot be reached" in output
+    assert "not known yet" in output
+    assert "\x1b" not in output
+
+
+def test_a_dry_run_lists_all_that_was_left_out() -> None:
+    """The ledger has none of it, so there is nowhere else to look."""
+    aside = [SetAside(f"line {number}", "it has no text") for number in range(30)]
+    figures = Figures(connectors={"survey": Pulled(skipped=37, filtered=7, set_aside=aside, shown=37)})
+    whole, short = shown(screens.closing(figures, lists_all=True)), shown(screens.closing(figures))
+    assert "line 29: it has no text" in whole
+    assert "syncd skipped" not in whole
+    assert "line 29" not in short
+    assert "syncd skipped" in short
+    assert "7 left out" in whole

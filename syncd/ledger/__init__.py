@@ -1,11 +1,12 @@
 """The ledger: every signal ever seen, where it stands, and where each connector's reading stands.
 
 `tables` names the states, `database` opens and migrates, `presence` shows which runs are alive. `ledger` is every
-write; what it does stands in `pages` (reading), `posts` (posting), `tempo` (how fast), `outcomes` (following),
-`matching` (comparing with Zentrik) and `events` (the history); what these share of SQL is `statements`. `copy` moves a
-ledger to another database. `report` is every read for people.
+write; what it does stands in `pages` (reading), `backfills` (reading the past), `posts` (posting), `tempo` (how fast),
+`outcomes` (following), `matching` (comparing with Zentrik) and `events` (the history); what these share of SQL is
+`statements`. `copy` moves a ledger to another database. `report` is every read for people.
 """
 
+from syncd.ledger.backfills import Backfill, Slice
 from syncd.ledger.database import Database
 from syncd.ledger.ledger import Leases, Ledger
 from syncd.ledger.outcomes import Look, Waiting
@@ -16,6 +17,7 @@ from syncd.ledger.tempo import TooFast
 
 __all__ = [
     "Answer",
+    "Backfill",
     "Claimed",
     "Closed",
     "Database",
@@ -27,6 +29,7 @@ __all__ = [
     "Lost",
     "PageTally",
     "Sighting",
+    "Slice",
     "State",
     "TooFast",
     "Waiting",

@@ -6,7 +6,6 @@ What a transaction does stands in `pages` (reading), `posts` (posting) and `outc
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ import sqlalchemy as sa
 
 from syncd.connector import Source
 from syncd.errors import LedgerError, RateLimited, SourceError
-from syncd.ledger import outcomes, pages, posts, tempo
+from syncd.ledger import backfills, outcomes, pages, posts, tempo
+from syncd.ledger.backfills import Backfill, Cut, Slice
 from syncd.ledger.database import Database
 from syncd.ledger.events import tell
 from syncd.ledger.outcomes import Look, Waiting
@@ -165,10 +165,51 @@ class Ledger:
         )
         lease = now + self.leases.pull
         db.execute(sa.update(connectors).where(connectors.c.lease_until > lease).values(lease_until=lease))
+        backfills.shorten_leases(db, lease)
         db.execute(sa.update(connectors).where(connectors.c.started_at > now).values(started_at=now))
         tempo.forget(db)  # in the order in which `exchange` takes the two
         db.execute(sa.delete(destination))
         return latest - now
+
+    # Backfill
+
+    @_write
+    def start_backfill(
+        self, db: sa.Connection, source: Source, since: datetime | None, until: datetime | None, cut: Cut, now: datetime
+    ) -> Backfill:
+        """Begin to read a window of a source, cut into slices, or go on with it; `until` None means until now.
+
+        The live reading of the connector goes on beside it. A window that is finished, or was begun with other
+        settings, is begun anew. Raises `RateLimited` while the vendor wants to be left alone.
+        """
+        changes = _ask_leave(_held_row(db, source), source, now)
+        if changes:
+            db.execute(sa.update(connectors).where(connectors.c.name == source.name).values(changes))
+        return backfills.begin(db, source, since, until, cut, now, self._presence.is_alive)
+
+    @_write
+    def take_slice(self, db: sa.Connection, backfill: int, after: int, run: int, now: datetime) -> Slice | None:
+        """Take the first slice behind the one numbered `after` that is neither read to its end nor in the hands of a
+        run that is alive; None when there is none."""
+        return backfills.take(db, backfill, after, run, now, now + self.leases.pull, self._presence.is_alive)
+
+    @_write
+    def finish_slice(
+        self,
+        db: sa.Connection,
+        source: Source,
+        taken: Slice,
+        run: int,
+        now: datetime,
+        *,
+        is_whole: bool,
+        rests_until: datetime | None = None,
+    ) -> None:
+        """Give a slice back, read to its end or not. `rests_until` is when the vendor may be asked again, by the live
+        reading too."""
+        backfills.give_back(db, taken, run, now, is_whole=is_whole)
+        if rests_until is not None:
+            db.execute(sa.update(connectors).where(connectors.c.name == source.name).values(rests_until=rests_until))
 
     # Pull
 
@@ -182,33 +223,12 @@ class Ledger:
         Raises `AlreadyReading` when another run is at it, and `RateLimited` while its vendor, asked with these very
         settings, wants to be left alone.
         """
-        about = {"type": source.type, "namespace": source.namespace}
-        db.execute(
-            insert(db, connectors)
-            .values(name=source.name, checkpoint={}, **about)
-            .on_conflict_do_update(index_elements=[connectors.c.name], set_=about)
-        )
-        row = db.execute(
-            sa.select(
-                connectors.c.checkpoint,
-                connectors.c.run_id,
-                connectors.c.lease_until,
-                connectors.c.rests_until,
-                connectors.c.settings,
-            )
-            .where(connectors.c.name == source.name)
-            .with_for_update()
-        ).one()
+        row = _held_row(db, source)
         is_taken = row.run_id not in (None, run) and (row.lease_until is None or row.lease_until > now)
         if is_taken and self._presence.is_alive(row.run_id):
             raise AlreadyReading(f"run {row.run_id} of another syncd is reading {source.name} right now")
-        settings = hashlib.sha256(repr(source.connector).encode(errors="surrogatepass")).hexdigest()
-        if row.rests_until is not None and row.rests_until > now and settings == row.settings:
-            until = row.rests_until
-            raise RateLimited(f"its vendor asked to be left alone until {until.isoformat(timespec='seconds')}", until)
-        changes: dict[str, object] = {"run_id": run, "started_at": now, "lease_until": now + self.leases.pull}
-        if settings != row.settings:
-            changes |= {"settings": settings, "verdicts": "", "halted_at": None, "halted_why": None, "failures": 0}
+        changes = _ask_leave(row, source, now)
+        changes |= {"run_id": run, "started_at": now, "lease_until": now + self.leases.pull}
         db.execute(sa.update(connectors).where(connectors.c.name == source.name).values(changes))
         checkpoint: Checkpoint = row.checkpoint
         return checkpoint
@@ -258,6 +278,7 @@ class Ledger:
         now: datetime,
         lane: Lane = Lane.NEWS,
         unchanged_at: Sequence[str] = (),
+        taken: Slice | None = None,
     ) -> PageTally:
         """Store a page: its new signals queued in that lane, its changed ones noted, and the checkpoint after them, all
         or nothing. What was set aside where a good record stands now, or at `unchanged_at`, is forgotten.
@@ -265,11 +286,16 @@ class Ledger:
         A changed record takes the place of one that Zentrik does not have yet (queued or rejected). While nobody knows
         whether it has it (sending or unknown), the new one is kept beside it, and takes its place if it turns out that
         it has not. For any other only the change is noted. `checkpoint` None leaves the stored one alone. The page
-        renews the run's lease; raises `AlreadyReading` when another run has taken the reading over since.
+        renews the run's lease; raises `AlreadyReading` when another run has taken the reading over since. A page of a
+        `taken` slice moves the checkpoint of that slice, and no other.
         """
         tally = pages.store(db, source, page, run, now, lane)
         good = [*(signal.place for signal in page if signal.place), *unchanged_at]
         pages.keep_aside(db, source, good, aside, run, now)
+        if taken is not None:
+            if not backfills.keep(db, taken, checkpoint, run, now + self.leases.pull):
+                raise AlreadyReading(f"another syncd has taken over the reading of this part of {source.name}")
+            return tally
         kept: dict[str, object] = {"lease_until": now + self.leases.pull}
         if checkpoint is not None:
             kept |= {"checkpoint": checkpoint, "checkpoint_at": now}
@@ -507,7 +533,8 @@ class Ledger:
     # Upkeep
 
     async def clear_away(self, run: int, bodies_after: timedelta, now: datetime) -> int:
-        """Once a day, drop the texts of signals processed longer ago than `bodies_after`, and the oldest runs.
+        """Once a day, drop the texts of signals processed longer ago than `bodies_after`, the oldest runs and
+        finished backfills.
 
         The signals themselves stay, so nothing is imported again. It is done little by little: nobody waits for it. How
         many texts were dropped.
@@ -521,12 +548,37 @@ class Ledger:
         return total
 
 
+def _held_row(db: sa.Connection, source: Source) -> sa.Row[Any]:
+    """The row of a connector, made if there is none, and kept from others while this transaction lasts."""
+    about = {"type": source.type, "namespace": source.namespace}
+    db.execute(
+        insert(db, connectors)
+        .values(name=source.name, checkpoint={}, **about)
+        .on_conflict_do_update(index_elements=[connectors.c.name], set_=about)
+    )
+    columns = [connectors.c[name] for name in ("checkpoint", "run_id", "lease_until", "rests_until", "settings")]
+    return db.execute(sa.select(*columns).where(connectors.c.name == source.name).with_for_update()).one()
+
+
+def _ask_leave(row: sa.Row[Any], source: Source, now: datetime) -> dict[str, object]:
+    """What changes in a connector's row when it is read with these settings. Raises `RateLimited` while its vendor,
+    asked with these very settings, wants to be left alone."""
+    settings = backfills.digest(source)
+    if settings != row.settings:
+        return {"settings": settings, "verdicts": "", "halted_at": None, "halted_why": None, "failures": 0}
+    if row.rests_until is not None and row.rests_until > now:
+        until = row.rests_until
+        raise RateLimited(f"its vendor asked to be left alone until {until.isoformat(timespec='seconds')}", until)
+    return {}
+
+
 def _begin_day(db: sa.Connection, run: int, now: datetime) -> bool:
     """Whether it is a day since somebody cleared away; if so, this run does it now."""
     last = db.scalar(sa.select(sa.func.max(runs.c.cleared_at, type_=runs.c.cleared_at.type)))
     if last is not None and now - last < _DAY:
         return False
     db.execute(sa.delete(runs).where(runs.c.finished_at < now - _RUNS_KEPT))
+    backfills.drop_finished(db, now - _RUNS_KEPT)
     db.execute(sa.update(runs).where(runs.c.id == run).values(cleared_at=now))
     return True
 

@@ -233,6 +233,34 @@ connectors = sa.Table(
 )
 """One row a connector: where its reading stands, how its last run went, and whether its records are taken."""
 
+backfills = sa.Table(
+    "backfills",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("connector", sa.Text, nullable=False, index=True),
+    sa.Column("since", Instant),  # NULL: from the source's beginning
+    sa.Column("until", Instant, nullable=False),
+    sa.Column("asked_until", Instant),  # NULL: nobody said until when, and `until` is when it was begun
+    sa.Column("settings", sa.Text, nullable=False),  # a digest of the connector's settings it is read with
+    sa.Column("started_at", Instant, nullable=False),
+    sa.Column("finished_at", Instant),
+)
+"""Windows of the past that somebody asked for, apart from the live reading of their connector."""
+
+slices = sa.Table(
+    "backfill_slices",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("backfill_id", sa.ForeignKey("backfills.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("since", Instant),
+    sa.Column("until", Instant, nullable=False),
+    sa.Column("checkpoint", JsonText, nullable=False),
+    sa.Column("run_id", sa.BigInteger),  # the run that is reading it; NULL when none is
+    sa.Column("lease_until", Instant),  # renewed by each page
+    sa.Column("finished_at", Instant),
+)
+"""The parts of a backfill's window, each read from a checkpoint of its own."""
+
 remembered = sa.Table(
     "remembered",
     metadata,

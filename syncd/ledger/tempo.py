@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from syncd.ledger.statements import insert
-from syncd.ledger.tables import tempo
+from syncd.ledger.tables import signals, tempo
 from syncd.logs import get_logger
 from syncd.pacing import Tempo
 
@@ -19,6 +19,13 @@ _SHORTLY = timedelta(seconds=5)
 
 _PLENTY = 1_000_000_000
 """More posts need not be counted: by then nothing is spaced out, and the column holds no more than twice as many."""
+
+
+_LATEST, _ENOUGH = 2000, 10
+"""The pace is judged by so many posts, and at least by so many in one stretch."""
+
+_STRETCH_SECONDS = 10
+_STRETCH = _STRETCH_SECONDS * 1_000_000
 
 
 class TooFast(NamedTuple):
@@ -86,6 +93,24 @@ def take(db: sa.Connection, turns: Turns, number: int) -> None:
     """Take the first so many of these turns; the others are left to whoever comes next."""
     if number:
         db.execute(sa.update(tempo).values(next_at=[*turns.at, turns.next_at][number]))
+
+
+def posts_a_second(db: sa.Connection) -> float | None:
+    """The pace that is known: the one that was learned, or else the fastest ten seconds among the last posts; None when
+    too few were made to tell."""
+    learned = db.scalar(sa.select(tempo.c.rate))
+    if learned is not None:
+        return float(learned)
+    latest = (
+        sa.select(sa.cast(signals.c.accepted_at, sa.BigInteger).label("at"))
+        .where(signals.c.accepted_at.is_not(None))
+        .order_by(signals.c.id.desc())
+        .limit(_LATEST)
+        .subquery()
+    )
+    counts = sa.select(sa.func.count()).group_by(latest.c.at // _STRETCH).order_by(sa.func.count().desc()).limit(1)
+    most = db.scalar(counts.select_from(latest)) or 0
+    return most / _STRETCH_SECONDS if most >= _ENOUGH else None
 
 
 def forget(db: sa.Connection) -> None:

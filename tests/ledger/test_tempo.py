@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from syncd.fates import Accepted, Later
 from syncd.ledger import Answer, Claimed, Database, Exchanged, Ledger, State, TooFast
-from syncd.ledger.tables import tempo
+from syncd.ledger.tables import signals, tempo
+from syncd.ledger.tempo import posts_a_second
 from tests.conftest import Clock, rows, signal, source
 
 TOO_MANY = Later("429: too many requests", timedelta(seconds=1), parks=True, too_fast=True)
@@ -246,3 +247,34 @@ async def test_news_from_two_at_the_same_moment_harms_nobody(ledger: Ledger, oth
         row = await pace(ledger)
         assert row is not None
         assert row.slowed_at == clock()
+
+
+class TestPostsASecond:
+    """The pace that an estimate is made with."""
+
+    async def test_it_is_the_fastest_stretch_seen_lately(self, ledger: Ledger, clock: Clock) -> None:
+        """Pauses between two runs do not make Zentrik look slow; a handful of posts says nothing."""
+        assert await ledger.ask(posts_a_second) is None
+        await queued(ledger, clock, 60)
+        noon = clock().replace(hour=12, minute=0, second=0)
+
+        def accept(db: sa.Connection, seconds: float, number: int) -> None:
+            ids = db.scalars(sa.select(signals.c.id).where(signals.c.accepted_at.is_(None)).limit(number)).all()
+            at = noon + timedelta(seconds=seconds)
+            db.execute(sa.update(signals).where(signals.c.id.in_(ids)).values(accepted_at=at))
+
+        await ledger.change(accept, 1, 5)
+        assert await ledger.ask(posts_a_second) is None
+        await ledger.change(accept, 3, 35)
+        await ledger.change(accept, 3600, 20)
+        assert await ledger.ask(posts_a_second) == 4.0
+
+    async def test_what_was_learned_from_zentrik_goes_before(self, ledger: Ledger, clock: Clock) -> None:
+        """Where Zentrik said how fast it lets us post, that is the pace."""
+        run = await queued(ledger, clock)
+        await hears(ledger, clock, run)
+        clock.move(2)
+        await hears(ledger, clock, run)
+        learned = await ledger.ask(lambda db: db.scalar(sa.select(tempo.c.rate)))
+        assert learned is not None
+        assert await ledger.ask(posts_a_second) == learned

@@ -6,6 +6,8 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
+_Id = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
 
 def upgrade() -> None:
     """Add them."""
@@ -36,6 +38,28 @@ def upgrade() -> None:
         sa.Column("settings", sa.Text),
     ):
         op.add_column("connectors", column)
+    op.create_table(
+        "backfills",
+        sa.Column("id", _Id, primary_key=True),
+        sa.Column("connector", sa.Text, nullable=False, index=True),
+        sa.Column("since", sa.BigInteger),
+        sa.Column("until", sa.BigInteger, nullable=False),
+        sa.Column("asked_until", sa.BigInteger),
+        sa.Column("settings", sa.Text, nullable=False),
+        sa.Column("started_at", sa.BigInteger, nullable=False),
+        sa.Column("finished_at", sa.BigInteger),
+    )
+    op.create_table(
+        "backfill_slices",
+        sa.Column("id", _Id, primary_key=True),
+        sa.Column("backfill_id", _Id, sa.ForeignKey("backfills.id", ondelete="CASCADE"), nullable=False, index=True),
+        sa.Column("since", sa.BigInteger),
+        sa.Column("until", sa.BigInteger, nullable=False),
+        sa.Column("checkpoint", sa.Text, nullable=False),
+        sa.Column("run_id", sa.BigInteger),
+        sa.Column("lease_until", sa.BigInteger),
+        sa.Column("finished_at", sa.BigInteger),
+    )
     op.create_table(
         "remembered",
         sa.Column("external_id", sa.Text, primary_key=True),
