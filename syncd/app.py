@@ -25,6 +25,7 @@ from syncd.dispatch import Delivery, Dispatched, dispatch
 from syncd.errors import KeyRefused, NotReady, SyncdError
 from syncd.figures import Figures, Moved, halted
 from syncd.folders import stirred
+from syncd.late_redaction import redact_unsent
 from syncd.ledger import Database, Leases, Ledger, State, report
 from syncd.logs import context, get_logger
 from syncd.mirror import Mirror
@@ -579,11 +580,13 @@ class House:
         )
 
     async def _begin(self) -> None:
-        """Before anything else: what the last syncd left behind, and a clock that was set back meanwhile."""
+        """Before anything else: what the last syncd left behind, a clock that was set back meanwhile, and bodies that
+        have to be redacted since."""
         set_back = await self.ledger.mend_clock(self.run, self.clock(), self.config.zentrik.absent_after)
         if set_back is not None:
             log.warning("the clock was set back; nothing waits for the old time", by=str(set_back))
         await self._suspect()
+        await redact_unsent(self.ledger, (each.source for each in self.config.connectors.values()), self.clock)
 
     async def _keep_tidy(self) -> None:
         """Clear away what is no longer to be kept, as the days go by."""
@@ -599,6 +602,7 @@ class House:
 
     async def _count(self) -> None:
         self.figures.close(await self.ledger.ask(report.run_counts, self.run))
+        self.figures.redacted = await self.ledger.ask(report.redacted, self.run)
         self.figures.left = await self.ledger.ask(report.left_by_others, self.run, list(self.figures.connectors))
         for name, why in (await self.ledger.ask(report.halts)).items():
             pulled = self.figures.connectors.get(name)
@@ -707,6 +711,8 @@ async def preview_all(
                 aclosing(preview(source, http, ledger, utc_now, span, pulled)) as shown,
             ):
                 async for one in shown:
+                    for kind, number in one.redacted.items():
+                        figures.redacted[kind] = figures.redacted.get(kind, 0) + number
                     yield one
         figures.passed_on = Moved(figures.new, 0)  # what a run would queue is queued by none
     finally:

@@ -319,6 +319,7 @@ def show(ctx: click.Context, external_id: str, as_json: bool) -> None:
                 "processingStartedAt": report.iso(row.processing_started_at),
                 "settledAt": report.iso(row.settled_at),
                 "dueAt": report.iso(row.due_at),
+                **({"redacted": row.redacted} if row.redacted else {}),
                 "body": json.loads(body) if body else None,
                 "history": [
                     {"at": report.iso(event.at), "event": event.event, "detail": event.detail} for event in history
@@ -805,13 +806,16 @@ async def _dry_run(config: Config, sources: Sequence[Source], span: Span, as_jso
     from syncd.app import preview_all
     from syncd.figures import Figures
     from syncd.logs import redact_json
+    from syncd.redaction import summary
 
     figures = Figures()
     async for shown in preview_all(config, sources, span, figures):
         if as_json:
             _print_json({"connector": shown.connector, "externalId": shown.external_id, "body": json.loads(shown.body)})
         else:
-            click.echo(redact_json(f"# {shown.connector}: {shown.external_id}\n{screens.pretty(shown.body)}"))
+            taken_out = f"\n# {summary(shown.redacted)}" if shown.redacted else ""
+            heading = f"# {shown.connector}: {shown.external_id}{taken_out}"
+            click.echo(redact_json(f"{heading}\n{screens.pretty(shown.body)}"))
     if not as_json:
         _console().print(screens.closing(figures, lists_all=True))
         click.echo("\nThis was a dry run: nothing was sent, nothing stored.")

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.sources.types import EnvNoneType
@@ -27,10 +27,13 @@ from syncd.settings import (
     EmailSettings,
     Ledger,
     PullLease,
+    Redact,
+    RedactSettings,
     Retention,
     ShutdownTimeout,
     WebSettings,
     ZentrikSettings,
+    redact_in_full,
 )
 from syncd.validation import Validation
 
@@ -52,7 +55,8 @@ class Config(BaseSettings):
     """Everything an operator can set. `load` makes one; made by hand, it never looks at the environment.
 
     `web` is None when the status page is off. `shutdown_timeout` is how long work under way may take to finish once
-    the daemon is told to stop. `lease` is how long a connector stays with a run that stores no page of it.
+    the daemon is told to stop. `lease` is how long a connector stays with a run that stores no page of it. `redact` is
+    for all connectors that have none of their own.
     """
 
     model_config = SettingsConfigDict(
@@ -70,7 +74,21 @@ class Config(BaseSettings):
     alerts: AlertSettings = AlertSettings()
     shutdown_timeout: ShutdownTimeout = timedelta(seconds=20)
     lease: PullLease = timedelta(minutes=20)
+    redact: Redact = None
     connectors: Annotated[Mapping[str, ConnectorSettings], _ReadOnly] = Field(default_factory=dict)
+
+    @field_validator("connectors")
+    @classmethod
+    def _redacted_unless_told(
+        cls, entries: Mapping[str, ConnectorSettings], info: ValidationInfo
+    ) -> Mapping[str, ConnectorSettings]:
+        """What is redacted for all is redacted for each that does not say otherwise."""
+        ours = {"redact": info.data.get("redact")}
+        told = {
+            name: each if "redact" in each.model_fields_set else each.model_copy(update=ours)
+            for name, each in entries.items()
+        }
+        return MappingProxyType(told)
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # the sources not named here are not wanted
@@ -133,7 +151,30 @@ def _sections(validation: Validation) -> dict[str, Any]:
         elif "email" in alerts and alerts["email"] is None:  # every line of it is commented out
             alerts = {key: value for key, value in alerts.items() if key != "email"}
         values["alerts"] = validation.made(AlertSettings, alerts, ("alerts",)) or AlertSettings()
-    return {**values, "connectors": validation.connectors(values.get("connectors", {}))}
+    entries = values.get("connectors", {})
+    if (redact := redact_in_full(values.get("redact"))) is not None:
+        if isinstance(redact, dict):
+            entries = _with_key(entries, redact)
+            redact = validation.made(RedactSettings, redact, ("redact",))
+        values["redact"] = redact
+    return {**values, "connectors": validation.connectors(entries)}
+
+
+def _with_key(entries: object, redact: Mapping[str, Any]) -> object:
+    """The entries, those with pseudonyms and no key for them having the one for all."""
+    key = {name: redact[name] for name in ("pseudonym_key", "pseudonym_key_file") if redact.get(name) is not None}
+    if not key or not isinstance(entries, dict):
+        return entries
+    keyed = dict(entries)
+    for name, entry in entries.items():
+        own = redact_in_full(entry.get("redact")) if isinstance(entry, dict) else None
+        if (
+            isinstance(own, dict)
+            and own.get("mode") == "pseudonym"
+            and not {"pseudonym_key", "pseudonym_key_file"} & own.keys()
+        ):
+            keyed[name] = {**entry, "redact": {**own, **key}}
+    return keyed
 
 
 def example() -> str:

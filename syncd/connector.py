@@ -46,6 +46,7 @@ from syncd.records import (
     SetAside,
     Window,
 )
+from syncd.redaction import Redaction
 
 __all__ = [
     "KINDS",
@@ -158,7 +159,8 @@ class Connector(Settings, ABC):
 class Source:
     """A connector as the operator configured it: their name for it, its namespace, and how far back it goes.
 
-    With `allow_http` it may speak plain http to other machines.
+    With `allow_http` it may speak plain http to other machines. `redaction` is what is taken out of its records before
+    they are kept (None: nothing).
     """
 
     name: str
@@ -167,3 +169,4 @@ class Source:
     connector: Connector
     since: datetime | None = None
     allow_http: bool = False
+    redaction: Redaction | None = None

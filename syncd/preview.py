@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
-from dataclasses import dataclass, replace
+from contextlib import aclosing, closing, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import httpx
 
 from syncd.backfill import plan
 from syncd.connector import Source
+from syncd.errors import RecordError
 from syncd.ledger import Database, State, report
 from syncd.pull import PATIENCE, Pulled, Reading, Span, explain, read
 from syncd.records import Checkpoint
-from syncd.signals import Signal
+from syncd.signals import Signal, redact_anew
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """One body a run would post."""
+    """One body a run would post, and how much was taken out of it."""
 
     connector: str
     external_id: str
     body: bytes
+    redacted: Mapping[str, int] = field(default_factory=dict)
 
 
 async def preview(
@@ -63,7 +65,7 @@ async def preview(
                         revisit_at = reading.revisit_at or revisit_at
                         for signal in _to_post(reading.signals, ledger, notes, pulled):
                             if notes.show(signal.external_id):
-                                yield Preview(source.name, signal.external_id, signal.body)
+                                yield Preview(source.name, signal.external_id, signal.body, signal.redacted)
             except Exception as error:  # noqa: BLE001 - whatever a connector does, it is told as a run would tell it
                 pulled.error = explain(error, source)
             enough = span.limit is not None and pulled.new >= span.limit
@@ -74,9 +76,9 @@ async def preview(
             pulled.set_aside.clear()
             notes.forget_seen()
             await sleep(max(0.0, (revisit_at - clock()).total_seconds()))
-        for name, body in _queued(source, ledger):
-            if notes.show(name):
-                yield Preview(source.name, name, body)
+        for queued in _queued(source, ledger):
+            if notes.show(queued.external_id):
+                yield queued
 
 
 async def _readings(
@@ -173,11 +175,16 @@ def _to_post(signals: Sequence[Signal], ledger: Database | None, notes: _Notes, 
                 yield signal
 
 
-def _queued(source: Source, ledger: Database | None) -> Iterator[tuple[str, bytes]]:
+def _queued(source: Source, ledger: Database | None) -> Iterator[Preview]:
+    """What is queued from before, with the redaction that it would go through first."""
     if ledger is None:
         return
     with ledger.read() as db:
         for row in report.find(db, states=[State.QUEUED], connector=source.name):
             body = report.body(db, row)
-            if body is not None:
-                yield row.external_id, body
+            if body is None:
+                continue
+            with suppress(RecordError):
+                anew = redact_anew(row.external_id, body, source.redaction) if source.redaction else None
+                said = Preview(source.name, row.external_id, body, row.redacted or {})
+                yield replace(said, body=anew.body, redacted=anew.redacted) if anew else said

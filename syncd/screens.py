@@ -24,6 +24,7 @@ from syncd.ledger.report import AsideRow, Event, SignalRow
 from syncd.logs import printable
 from syncd.pull import Pulled
 from syncd.rebuild import Rebuilt
+from syncd.redaction import summary
 from syncd.spans import ago, grouped, span
 from syncd.status import ConnectorStatus, Status
 
@@ -150,6 +151,8 @@ def closing(figures: Figures, *, lists_all: bool = False) -> Group:
     for index, (state, number) in enumerate(now):
         stand.append(", " if index else "").append(f"{number} ").append(state, _COLOURS[state])
     parts: list[Table | Text] = [read, Text(), stand, *_edges(figures)]
+    if figures.redacted:
+        parts.append(Text(f"redaction: {summary(figures.redacted)}", "dim"))
     parts += list(_what_stopped(figures.connectors))
     parts += list(_set_aside(figures.connectors, lists_all=lists_all))
     return Group(*parts)
@@ -294,6 +297,7 @@ def signal(row: SignalRow, history: Sequence[Event], body: bytes | None, now: da
         ("at Zentrik", row.public_id),
         ("job", row.job_id),
         ("insights", "\n".join(row.insight_ids) or None),
+        ("redacted", summary(row.redacted) if row.redacted else None),
         ("posts", str(row.attempts) if row.attempts else None),
         ("next step", ago(row.due_at, now) if row.due_at else None),
         ("last error", row.last_error),

@@ -12,8 +12,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 
 from syncd import cron
 from syncd.connector import Connector, Source
+from syncd.detectors import Kind, is_region
 from syncd.errors import ConfigError
 from syncd.fields import Duration, Settings, TimeZone, WebAddress, is_loopback, is_open_to_all, lasting
+from syncd.redaction import Redaction
 
 _INSTANT = timedelta(milliseconds=10)
 _HOUR = timedelta(hours=1)
@@ -241,11 +243,71 @@ class AlertSettings(Settings):
     lag_over: Annotated[Duration, lasting(timedelta(seconds=1), _YEAR)] | None = _HOUR
 
 
+def _domain(text: str) -> str:
+    domain = text.strip().casefold().removeprefix("@").removeprefix("*.")
+    if "." not in domain or "@" in domain or not domain.isprintable() or " " in domain:
+        raise ValueError("is no domain; write for example acme.com")
+    return domain
+
+
+def _region(text: str | None) -> str | None:
+    if text is not None and not is_region(text.upper()):
+        raise ValueError("is no region with phone numbers of its own; write its two letters, like GB or DE")
+    return text and text.upper()
+
+
+class RedactSettings(Settings):
+    """What is taken out of records before they are kept: the `kinds`. `mode` is what stands in its place: `mask` says
+    what it was, a `pseudonym` also which, as long as `pseudonym_key` stays the same.
+
+    E-mail addresses of the domains to `keep`, and participants who have one, stay. With a `region` (GB) phone numbers
+    are found also as they are dialled there.
+    """
+
+    kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = tuple(Kind)
+    mode: Literal["mask", "pseudonym"] = "mask"
+    keep: tuple[Annotated[str, AfterValidator(_domain)], ...] = ()
+    region: Annotated[str | None, AfterValidator(_region)] = None
+    pseudonym_key: Annotated[SecretStr | None, AfterValidator(_token)] = None
+
+    @model_validator(mode="after")
+    def _can_be_keyed(self) -> RedactSettings:
+        if self.mode == "pseudonym" and self.pseudonym_key is None:
+            raise ValueError(
+                "mode: pseudonyms want pseudonym_key or pseudonym_key_file, so that nobody finds out by trying which "
+                "address one stands for (`openssl rand -hex 32` makes a key)"
+            )
+        return self
+
+    @property
+    def redaction(self) -> Redaction:
+        """The same as the rest of the house knows it."""
+        key = self.pseudonym_key.get_secret_value().encode() if self.pseudonym_key else None
+        key = key if self.mode == "pseudonym" else None
+        return Redaction(frozenset(self.kinds), frozenset(self.keep), self.region, key)
+
+
+def redact_in_full(given: Any) -> Any:
+    """What stands under `redact`, the short forms (`mask`, `pseudonym`, true, off) written out."""
+    match given:
+        case False | "off":
+            return None
+        case True:
+            return {}
+        case str():
+            return {"mode": given}
+        case _:
+            return given
+
+
+Redact = Annotated[RedactSettings | None, BeforeValidator(redact_in_full)]
+
+
 class Entry(Settings):
     """What the house itself reads of an entry under `connectors`; the rest are the settings of its type.
 
     Exactly one of `every` and `cron` is set; `timezone` is the one `cron` is read in. `since` is in UTC. `allow_http`
-    permits plain http to other machines.
+    permits plain http to other machines. `redact` stands instead of the one for all.
     """
 
     type: str
@@ -256,6 +318,7 @@ class Entry(Settings):
     namespace: Namespace | None = None
     enabled: bool = True
     allow_http: bool = False
+    redact: Redact = None
 
     @model_validator(mode="before")
     @classmethod
@@ -281,7 +344,8 @@ class ConnectorSettings(Entry):
     @property
     def source(self) -> Source:
         """The entry as the rest of the house knows it."""
-        return Source(self.name, self.type, self.namespace, self.connector, self.since, self.allow_http)
+        redaction = self.redact.redaction if self.redact else None
+        return Source(self.name, self.type, self.namespace, self.connector, self.since, self.allow_http, redaction)
 
 
 def ledger_address(text: str) -> str:

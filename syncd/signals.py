@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -17,7 +17,8 @@ from syncd.connector import Source
 from syncd.dates import UnreadableDate, instant
 from syncd.errors import RecordError
 from syncd.logs import holds_secret, redact_json
-from syncd.records import KINDS, Json, Link, RawRecord, Record
+from syncd.records import KINDS, Json, Link, Person, RawRecord, Record
+from syncd.redaction import Redaction
 
 JSON_TYPE = "application/json"
 LONGEST_ID = 512
@@ -32,7 +33,7 @@ class Signal:
     """What the ledger keeps of a record: its name at Zentrik, the bytes to post, and a few words for people.
 
     `body` is UTF-8 JSON, encoded once; `fingerprint` is its sha256. Both stay the same for the same record for ever,
-    so a record that is seen again is known by them.
+    so a record that is seen again is known by them. `redacted` counts what was taken out, by kind.
     """
 
     external_id: str
@@ -44,15 +45,17 @@ class Signal:
     source_url: str | None = None
     place: str | None = None
     version: str | None = None
+    redacted: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 def compose(record: Record | RawRecord, source: Source) -> Signal:
     """The signal a record becomes.
 
-    A secret of the configuration that stands in the record, such as the key in a link, is taken out.
+    A secret of the configuration that stands in the record, such as the key in a link, is taken out; so is what the
+    source's `redaction` finds.
 
     Raises `RecordError` when it cannot become one: no id or one nobody could look up again, no text, a kind Zentrik
-    does not know, a time without a zone, a secret in its id.
+    does not know, a time without a zone, a secret in its id, or something there that redaction takes out.
     """
     match record:
         case Record():
@@ -90,6 +93,8 @@ def _typed(record: Record, source: Source) -> Signal:
     return _sealed(
         external_id,
         {key: value for key, value in body.items() if value is not None and not _is_empty(value)},
+        source.redaction,
+        record.people,
         signal_type=record.kind,
         name=record.title,
         occurred_at=record.occurred_at,
@@ -103,6 +108,7 @@ def _raw(record: RawRecord, source: Source) -> Signal:
     return _sealed(
         _own_id(record.body.get("externalId")) or f"{source.namespace}:{record.id}",
         record.body,
+        source.redaction,
         signal_type=_text(record.body.get("signalType")) or _declared_type(record.body),
         name=_text(record.body.get("name")),
         occurred_at=_instant_or_none(record.body.get("occurredAt")),
@@ -113,6 +119,8 @@ def _raw(record: RawRecord, source: Source) -> Signal:
 def _sealed(
     external_id: str,
     body: Mapping[str, Json],
+    redaction: Redaction | None,
+    people: Sequence[Person] = (),
     *,
     signal_type: str | None,
     name: str | None,
@@ -127,11 +135,17 @@ def _sealed(
         raise RecordError(f"its externalId {external_id!r} holds a control character or half a character")
     if holds_secret(external_id):
         raise RecordError("its id holds a secret of the configuration, and cannot be posted without it: map another id")
+    redacted: Mapping[str, int] = {}
     try:
+        if redaction is not None:
+            body, redacted = redaction.redacted(body, people)
+            name, source_url = _text(body.get("name")), _first_url(body) if source_url else None
         written = _JSON.encode(body)
         if holds_secret(written):
             written = _JSON.encode(redact_json(json.loads(written)))
         encoded = written.encode()
+        if redaction is not None:
+            redaction.gate(encoded)
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"it cannot be written as JSON: {error}") from error
     return Signal(
@@ -144,6 +158,28 @@ def _sealed(
         source_url=_for_people(source_url),
         place=_for_people(place),
         version=_for_people(version),
+        redacted=redacted,
+    )
+
+
+def redact_anew(external_id: str, body: bytes, redaction: Redaction) -> Signal | None:
+    """What a body that was composed without that redaction becomes with it: the parts of the signal that change. None
+    when it may leave as it is. Who took part in the record is not known any more.
+
+    Raises `RecordError` when something stands in an id, which has to stay as it is.
+    """
+    redacted, counts = redaction.redacted(json.loads(body))
+    if not counts:
+        return None
+    encoded = _JSON.encode(redacted).encode()
+    redaction.gate(encoded)
+    return Signal(
+        external_id,
+        encoded,
+        hashlib.sha256(encoded).digest(),
+        name=_for_people(_text(redacted.get("name"))),
+        source_url=_for_people(_first_url(redacted)),
+        redacted=counts,
     )
 
 
@@ -203,6 +239,15 @@ def _links(record: Record) -> list[dict[str, Json]]:
         }
         links.append({key: value for key, value in shown.items() if value and not _is_empty(value)})
     return links
+
+
+def _first_url(body: Mapping[str, Json]) -> str | None:
+    """The address of the first link that redaction left."""
+    match body.get("sourceLinks"):
+        case [{"url": str(url)}, *_]:
+            return url
+        case _:
+            return None
 
 
 def _is_web_address(url: str) -> bool:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS = {
     0: ("errors", "records", "fates", "cron", "places", "spans", "retry < pacing"),
-    1: ("fields dates logs trust < connector mistakes < signals http_client transport kit",),
+    1: ("fields dates logs trust detectors < redaction < connector mistakes < signals http_client transport kit",),
     2: ("ledger", "zentrik < mirror sweep", "registry", "sandbox"),
     3: (
         "pull < backfill",
@@ -24,6 +24,7 @@ FLOORS = {
         "track",
         "reconcile",
         "rerun",
+        "late_redaction",
         "inventory < rebuild < audit",
         "catalogue scaffold",
         "settings < validation yaml_file < config",
@@ -58,6 +59,8 @@ HOMES = {
     "uvicorn": {"sandbox", "web"},
     "aiohttp": {"transport"},
     "uvloop": {"cli"},
+    "phonenumbers": {"detectors"},
+    "stdnum": {"detectors"},
 }
 """Each library and the only parts of the house that import it."""
 

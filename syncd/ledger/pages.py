@@ -292,4 +292,5 @@ def _words(signal: Signal) -> dict[str, Any]:
         "source_url": signal.source_url,
         "place": signal.place,
         "version": signal.version,
+        "redacted": dict(signal.redacted) or None,
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -23,7 +24,7 @@ HALTED = sa.select(connectors.c.name).where(connectors.c.halted_at.is_not(None))
 @dataclass(frozen=True, slots=True)
 class SignalRow:
     """One signal, as the ledger knows it. `source_fingerprint` is that of the record last seen at its source, `version`
-    what the source calls it."""
+    what the source calls it, and `redacted` how much was taken out of it."""
 
     id: int
     external_id: str
@@ -45,6 +46,7 @@ class SignalRow:
     processing_started_at: datetime | None
     settled_at: datetime | None
     version: str | None
+    redacted: Mapping[str, int] | None
     source_fingerprint: bytes
 
     def as_json(self) -> dict[str, Json]:
@@ -213,6 +215,16 @@ def run_counts(db: sa.Connection, run: int) -> RunCounts:
         queued=sum(queued for _, _, queued, _ in rows),
         accepted=sum(accepted for state, _, _, accepted in rows if state in AT_ZENTRIK),
     )
+
+
+def redacted(db: sa.Connection, run: int) -> dict[str, int]:
+    """How much was taken out of the signals that a run queued, by kind."""
+    counts: Counter[str] = Counter()
+    of_run = sa.and_(signals.c.run_id == run, signals.c.first_run == run, signals.c.redacted.is_not(None))
+    with db.execute(sa.select(signals.c.redacted).where(of_run), execution_options=_IN_BATCHES) as rows:
+        for (counted,) in rows:
+            counts.update(counted)
+    return dict(counts)
 
 
 def next_due(db: sa.Connection, states: Iterable[State], only: Sequence[str] | None = None) -> datetime | None:

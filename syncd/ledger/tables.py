@@ -166,6 +166,7 @@ signals = sa.Table(
     sa.Column("version", sa.Text),  # what its source calls the version seen last
     sa.Column("failed_as", sa.Text),  # which processing failed last, so that stale news of it is known as such
     sa.Column("lane", sa.Integer, nullable=False, server_default="0"),  # see `Lane`
+    sa.Column("redacted", JsonText),  # how much was taken out of its body, by kind; NULL where nothing was
     sa.Index("signals_by_public_id", "public_id"),
     sa.Index("signals_by_state", "connector", "state"),
     _partial_index("signals_due", "state", "due_at", where="due_at IS NOT NULL"),
@@ -230,6 +231,7 @@ connectors = sa.Table(
     sa.Column("paused_at", Instant),  # since when it is not read by itself, because somebody said so
     sa.Column("rests_until", Instant),  # until when its vendor wants to be left alone
     sa.Column("settings", sa.Text),  # a digest of its settings, to see that they changed
+    sa.Column("redaction", sa.Text),  # a digest of the redaction that all its bodies that wait went through
 )
 """One row a connector: where its reading stands, how its last run went, and whether its records are taken."""
 

@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Text),
         sa.Column("failed_as", sa.Text),
         sa.Column("lane", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("redacted", sa.Text),
     ):
         op.add_column("signals", column)
     op.add_column("bodies", sa.Column("next_body", sa.LargeBinary))
@@ -36,6 +37,7 @@ def upgrade() -> None:
         sa.Column("paused_at", sa.BigInteger),
         sa.Column("rests_until", sa.BigInteger),
         sa.Column("settings", sa.Text),
+        sa.Column("redaction", sa.Text),
     ):
         op.add_column("connectors", column)
     op.create_table(
