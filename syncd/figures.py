@@ -29,7 +29,8 @@ class Figures:
     `signals` counts the signals it touched by their state. `carried` are those among them that earlier runs had queued,
     or had seen accepted; `passed_on` those it queued or saw accepted itself and another syncd moved on since. `left`
     counts signals of its connectors that it did not touch and that Zentrik has not accepted yet either: their time has
-    not come, or another syncd has them in its hands.
+    not come, or another syncd has them in its hands. `waits` says of which connectors the day's budget is spent, and
+    what waits for the next day.
     """
 
     connectors: dict[str, Pulled] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Figures:
     carried: Moved = Moved()
     passed_on: Moved = Moved()
     left: int = 0
+    waits: dict[str, str] = field(default_factory=dict)
 
     def close(self, counts: RunCounts) -> None:
         """Take over what the ledger says of the run at its end: it also has what was stored as the run was cut off."""
@@ -103,6 +105,7 @@ class Figures:
                 if moved != Moved()
             },
             **({"left": self.left} if self.left else {}),
+            **({"waits": dict(self.waits)} if self.waits else {}),
         }
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Coro
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import count
 
 import httpx
 
@@ -122,6 +123,8 @@ async def pull(
     async def known(external_ids: Sequence[str]) -> Mapping[str, str | None]:
         return await ledger.ask(report.versions, external_ids)
 
+    numbers = count(1)
+
     async def take_in(reading: Reading) -> None:
         lane = Lane.BACKLOG if is_backlog or pulled.new >= FLOOD else Lane.NEWS
         tally = await ledger.record_page(
@@ -133,6 +136,7 @@ async def pull(
             clock(),
             lane,
             reading.unchanged_at,
+            next(numbers),
         )
         pulled.shown += reading.shown
         pulled.new += tally.new

@@ -32,7 +32,8 @@ class Signal:
     """What the ledger keeps of a record: its name at Zentrik, the bytes to post, and a few words for people.
 
     `body` is UTF-8 JSON, encoded once; `fingerprint` is its sha256. Both stay the same for the same record for ever,
-    so a record that is seen again is known by them.
+    so a record that is seen again is known by them. `account` is the one the body names, `characters` the length of its
+    name, text and context: what Zentrik has to read.
     """
 
     external_id: str
@@ -44,6 +45,8 @@ class Signal:
     source_url: str | None = None
     place: str | None = None
     version: str | None = None
+    account: str | None = None
+    characters: int = 0
 
 
 def compose(record: Record | RawRecord, source: Source) -> Signal:
@@ -144,6 +147,8 @@ def _sealed(
         source_url=_for_people(source_url),
         place=_for_people(place),
         version=_for_people(version),
+        account=_for_people(_text(body.get("accountExternalId")) or _text(body.get("accountId"))),
+        characters=sum(len(_text(body.get(name)) or "") for name in ("name", "text", "additionalContext")),
     )
 
 

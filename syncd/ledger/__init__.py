@@ -1,9 +1,10 @@
 """The ledger: every signal ever seen, where it stands, and where each connector's reading stands.
 
 `tables` names the states, `database` opens and migrates, `presence` shows which runs are alive. `ledger` is every
-write; what it does stands in `pages` (reading), `posts` (posting), `tempo` (how fast), `outcomes` (following),
-`matching` (comparing with Zentrik) and `events` (the history); what these share of SQL is `statements`. `copy` moves a
-ledger to another database. `report` is every read for people.
+write; what it does stands in `pages` (reading), `posts` (posting), `tempo` (how fast), `spending` (how much),
+`outcomes` (following), `matching` (comparing with Zentrik) and `events` (the history); what these share of SQL is
+`statements`. `copy` moves a ledger to another database. `report` is every read for people; `tracing` leads from a
+signal to its source and back, `worth` weighs the sources.
 """
 
 from syncd.ledger.database import Database
