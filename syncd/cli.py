@@ -293,7 +293,7 @@ def show(ctx: click.Context, name: str, as_json: bool) -> None:
 
     It may be named by its externalId, its publicId, the address of its original, or an insight that was drawn from it.
     """
-    from syncd.ledger import posts, report, spending, tracing
+    from syncd.ledger import report, tracing
     from syncd.waiting import waits_for
 
     config, now = _config(ctx), datetime.now(UTC)
@@ -314,13 +314,7 @@ def show(ctx: click.Context, name: str, as_json: bool) -> None:
             ctx.exit(1)
         [row] = found
         history, body, origin = report.history(db, row), report.body(db, row), tracing.origin(db, row)
-        waits = waits_for(
-            row,
-            report.connector_rows(db).get(row.connector),
-            posts.closed(db, now),
-            spending.spent_today(db, config.budgets, now).get(row.connector),
-            now,
-        )
+        waits = waits_for(row, *tracing.standing(db, row, config.budgets, now), now)
     if as_json:
         _print_json(
             {
@@ -592,7 +586,8 @@ def connectors(type: str | None) -> None:  # noqa: A002 - the configuration's ow
         click.echo(words + "\n")
         _console().print(screens.settings(rows))
         click.echo(
-            "\nEvery connector also takes type, every, cron, timezone, since, namespace, enabled and allow_http."
+            "\nEvery connector also takes type, every, cron, timezone, since, namespace, enabled, allow_http and "
+            "budget."
         )
 
 

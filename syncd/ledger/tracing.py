@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from urllib.parse import urldefrag
 
 import sqlalchemy as sa
 
-from syncd.ledger import report
-from syncd.ledger.report import SignalRow
+from syncd.budgets import Budget
+from syncd.ledger import posts, report
+from syncd.ledger.posts import Closed
+from syncd.ledger.report import ConnectorRow, SignalRow
+from syncd.ledger.spending import Spent, spent_today
 from syncd.ledger.statements import insert
 from syncd.ledger.tables import connectors, readings, runs, signals
 from syncd.records import Json
@@ -44,6 +49,25 @@ class Origin:
             "settings": self.settings,
             "settingsAreCurrent": self.is_current,
         }
+
+
+class Standing(NamedTuple):
+    """What a signal may have to wait for besides its own time: its connector, a rest that Zentrik asked for, and what
+    was spent of the day's budget; None where there is no such thing."""
+
+    connector: ConnectorRow | None
+    closed: Closed | None
+    spent: Spent | None
+
+
+def standing(db: sa.Connection, signal: SignalRow, budgets: Mapping[str, Budget], now: datetime) -> Standing:
+    """What a signal may have to wait for now."""
+    own = {name: budget for name, budget in budgets.items() if name == signal.connector}
+    return Standing(
+        report.connector_rows(db).get(signal.connector),
+        posts.closed(db, now),
+        spent_today(db, own, now).get(signal.connector),
+    )
 
 
 def note_reading(db: sa.Connection, connector: str, run: int, now: datetime) -> None:
