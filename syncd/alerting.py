@@ -24,7 +24,7 @@ from syncd import __version__
 from syncd.alerts import OF_ZENTRIK, Alert, Change, Destination, Kind, Sight, compare, told
 from syncd.app import House
 from syncd.errors import KeyRefused, LedgerError
-from syncd.ledger import State, report
+from syncd.ledger import State, report, spending
 from syncd.ledger.report import AlertRow
 from syncd.logs import get_logger, printable, redact
 from syncd.retry import Backoff
@@ -42,7 +42,7 @@ _ASK = timedelta(minutes=1)  # between two questions to Zentrik how it is
 _TRIES = 3
 _PING_AGAIN = timedelta(seconds=30)  # after a call that was not made, or did not get through
 _LATE = timedelta(minutes=5)  # what is due for so long is being held up
-_OPEN = (State.QUEUED, State.SENDING, State.UNKNOWN, State.PROCESSING, State.FAILED)
+_FOLLOWED = (State.PROCESSING, State.FAILED)
 
 _Sleep = Callable[[float], Awaitable[None]]
 
@@ -276,7 +276,7 @@ class Watch:
             return Destination(ill=trouble.reason, since=since)
         try:
             async with asyncio.timeout(_PATIENCE.total_seconds()):
-                waits, _ = await house.ledger.ask(report.undelivered)
+                waits, _ = await house.ledger.ask(spending.undelivered, None, house.config.budgets, house.clock())
         except (LedgerError, TimeoutError):
             return None
         if Kind.KEY_REFUSED in known and waits is not None:  # a key that may read is not yet one that may write
@@ -345,7 +345,9 @@ class Ping:
         before, self._moved = self._moved, self._movement()
         try:
             async with asyncio.timeout(_PATIENCE.total_seconds()):
-                due = await house.ledger.ask(report.next_due, _OPEN)
+                unposted = await house.ledger.ask(spending.undelivered, None, house.config.budgets, now)
+                followed = await house.ledger.ask(report.next_due, _FOLLOWED)
+                due = min((each for each in (*unposted, followed) if each is not None), default=None)
                 rows = await house.ledger.ask(report.connector_rows)
                 living = await house.ledger.living_runs()
         except (LedgerError, TimeoutError) as error:

@@ -33,6 +33,8 @@ class Kind(StrEnum):
     HALTED = "halted"
     LAG = "lag"
     OVERDUE = "overdue"
+    BUDGET_LOW = "budget_low"
+    BUDGET_SPENT = "budget_spent"
     KEY_REFUSED = "key_refused"
     UNWELL = "zentrik_unwell"
     CONFIG_REFUSED = "config_refused"
@@ -184,8 +186,9 @@ def troubles(sight: Sight, settings: AlertSettings, known: Collection[tuple[str,
     explained = any(trouble.kind in OF_ZENTRIK for trouble in whole) or any((kind, "") in known for kind in OF_ZENTRIK)
     for connector in sight.connectors.connectors if sight.connectors else ():
         yield from _of_a_connector(connector, sight.now, settings)
+        yield from _budget(connector, is_told=(Kind.BUDGET_LOW, connector.name) in known)
         # What waits for a reason that is told is no news, and once that is over it has time to go out.
-        if (Kind.LAG, connector.name) in known or not (explained or _is_halted(connector)):
+        if (Kind.LAG, connector.name) in known or not (explained or _is_halted(connector) or connector.waits):
             yield from _lag(connector, settings)
 
 
@@ -253,6 +256,21 @@ def _of_a_connector(connector: ConnectorStatus, now: datetime, settings: AlertSe
         )
 
 
+def _budget(connector: ConnectorStatus, *, is_told: bool) -> Iterator[Trouble]:
+    """That a budget nears its end, until the day is over; and that it is spent while more waits. Where both come at
+    once, the second says it all."""
+    if connector.budget is None:
+        return
+    message = (
+        f"{connector.budget}.\nNothing is lost: what is over the budget goes out on the days that come, news first. "
+        f"`budget` of {connector.name} in the configuration says how much a day."
+    )
+    if is_told or not connector.waits:
+        yield Trouble(Kind.BUDGET_LOW, connector.name, message)
+    if connector.waits:
+        yield Trouble(Kind.BUDGET_SPENT, connector.name, message)
+
+
 def _lag(connector: ConnectorStatus, settings: AlertSettings) -> Iterator[Trouble]:
     """From half the limit on, so that it does not come and go when a connector hovers round the limit."""
     name, lag, limit = connector.name, connector.lag, settings.lag_over
@@ -295,6 +313,8 @@ def _over(row: AlertRow, sight: Sight) -> str:
             return f"{name} keeps up again."
         case Kind.OVERDUE:
             return f"No outcome of {name} is overdue any more."
+        case Kind.BUDGET_LOW | Kind.BUDGET_SPENT:
+            return f"The budget of {name} has room again, or nothing waits for it."
         case Kind.KEY_REFUSED:
             return "Zentrik takes the key again."
         case Kind.UNWELL:

@@ -26,7 +26,7 @@ from syncd.errors import KeyRefused, NotReady, SyncdError
 from syncd.figures import Figures, Moved, halted
 from syncd.folders import stirred
 from syncd.late_redaction import redact_unsent
-from syncd.ledger import Database, Leases, Ledger, State, report
+from syncd.ledger import Database, Leases, Ledger, State, report, spending
 from syncd.logs import context, get_logger
 from syncd.mirror import Mirror
 from syncd.pacing import Gate, LookSchedule, NackWindow, ProcessingBudget
@@ -39,6 +39,7 @@ from syncd.retry import Backoff
 from syncd.scheduler import Scheduler, Timetable, held_until, next_run, spread
 from syncd.settings import ConnectorSettings
 from syncd.track import Tracked, track
+from syncd.waiting import over_budget
 from syncd.zentrik import Zentrik
 
 T = TypeVar("T")
@@ -375,7 +376,7 @@ class House:
             await self._post_due(only)
             if patience is not None:
                 await self._give_up_on_zentrik()
-            queued, elsewhere = await self.ledger.ask(report.undelivered, only)
+            queued, elsewhere = await self.ledger.ask(spending.undelivered, only, self.config.budgets, self.clock())
             if queued is not None:
                 queued = max(queued, self.clock() + self.gate.opens_in(self.clock()))
             if last_look:
@@ -577,6 +578,7 @@ class House:
             look_after=min(_LOOK_AFTER, zentrik.absent_after),
             absent_after=zentrik.absent_after,
             window=window,
+            budgets=self.config.budgets,
         )
 
     async def _begin(self) -> None:
@@ -608,6 +610,8 @@ class House:
             pulled = self.figures.connectors.get(name)
             if pulled is not None and pulled.error is None:
                 pulled.error = ("refused_too_often", halted(name, why))
+        spent = await self.ledger.ask(spending.waits, self.config.budgets, self.clock())
+        self.figures.waits = {name: over_budget(name, *wait) for name, wait in spent.items()}
         for sum_ in self.figures.imbalances():
             log.error("the figures of this run do not add up; please report it", sum=sum_)
         self.on_change(self.figures)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from syncd.config import Config
     from syncd.connector import Source
     from syncd.ledger import Backfill, Database
+    from syncd.ledger.report import SignalRow
     from syncd.pull import Span
 
 T = TypeVar("T")
@@ -235,13 +236,19 @@ def run_once(
 
 
 @cli.command()
+@click.option(
+    "--by", type=click.Choice(["connector", "type", "account"]), help="What became of the signals of each instead."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
-def status(ctx: click.Context, as_json: bool) -> None:
+def status(ctx: click.Context, by: str | None, as_json: bool) -> None:
     """Show every connector: last and next run, counts by state, lag."""
     from syncd.status import status as status_of
 
     config = _config(ctx)
+    if by is not None:
+        _weigh(_ledger(config), by, as_json=as_json)
+        return
     now = datetime.now(UTC)
     report = status_of(config, _ledger(config), now)
     if as_json:
@@ -252,6 +259,24 @@ def status(ctx: click.Context, as_json: bool) -> None:
         from syncd import screens
 
         _console().print(screens.status(now, report))
+
+
+def _weigh(database: Database | None, name: str, *, as_json: bool) -> None:
+    """Show which source is worth its budget."""
+    from syncd.ledger.worth import By, worths
+
+    by, found = By(name), []
+    if database is not None:
+        with database.read() as db:
+            found = worths(db, by)
+    if as_json:
+        _print_json({"by": str(by), "groups": [each.as_json() for each in found]})
+    elif not found:
+        _nothing_yet(as_json)
+    else:
+        from syncd import screens
+
+        _console().print(screens.worths(by, found))
 
 
 @cli.command()
@@ -292,23 +317,36 @@ def signals(
 
 
 @cli.command()
-@click.argument("external_id")
+@click.argument("name", metavar="EXTERNAL_ID|SIGNAL-n|SOURCE_URL|INSIGHT_ID")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
-def show(ctx: click.Context, external_id: str, as_json: bool) -> None:
-    """Show everything known of one signal (by its externalId, or SIGNAL-n)."""
-    from syncd.ledger import report
+def show(ctx: click.Context, name: str, as_json: bool) -> None:
+    """Show everything known of one signal: where it came from, each step, and what it waits for.
 
-    database = _ledger(_config(ctx))
-    missing = ConfigError(f"the ledger knows no signal {external_id!r}; `syncd signals` lists them")
+    It may be named by its externalId, its publicId, the address of its original, or an insight that was drawn from it.
+    """
+    from syncd.ledger import report, tracing
+    from syncd.waiting import waits_for
+
+    config, now = _config(ctx), datetime.now(UTC)
+    database = _ledger(config)
+    missing = ConfigError(
+        f"the ledger knows no signal {name!r}; name one by its externalId, its SIGNAL-n, the address of its original, "
+        "or the id of an insight drawn from it. `syncd signals` lists them"
+    )
     missing.exit_code = 1
     if database is None:
         raise missing
     with database.read() as db:
-        row = report.named(db, external_id)
-        if row is None:
+        found = tracing.named(db, name)
+        if not found:
             raise missing
-        history, body = report.history(db, row), report.body(db, row)
+        if len(found) > 1:
+            _choose_from(name, found, as_json=as_json)
+            ctx.exit(1)
+        [row] = found
+        history, body, origin = report.history(db, row), report.body(db, row), tracing.origin(db, row)
+        waits = waits_for(row, *tracing.standing(db, row, config.budgets, now), now)
     if as_json:
         _print_json(
             {
@@ -324,12 +362,28 @@ def show(ctx: click.Context, external_id: str, as_json: bool) -> None:
                 "history": [
                     {"at": report.iso(event.at), "event": event.event, "detail": event.detail} for event in history
                 ],
+                "account": origin.account,
+                "characters": origin.characters,
+                "origin": origin.as_json(),
+                "waitsFor": waits,
             }
         )
     else:
         from syncd import screens
 
-        _console().print(screens.signal(row, history, body, datetime.now(UTC)))
+        _console().print(screens.signal(row, history, body, now, origin, waits))
+
+
+def _choose_from(name: str, found: Sequence[SignalRow], *, as_json: bool) -> None:
+    """Several signals go by that name: list them."""
+    if as_json:
+        _print_json({"signals": [row.as_json() for row in found]})
+        return
+    from syncd import screens
+
+    console = _console()
+    console.print(screens.signals(found, console.width))
+    _say(f"{len(found)} signals go by {name}; `syncd show EXTERNAL_ID` shows one of them", err=True)
 
 
 @cli.command()
@@ -565,7 +619,8 @@ def connectors(type: str | None) -> None:  # noqa: A002 - the configuration's ow
         click.echo(words + "\n")
         _console().print(screens.settings(rows))
         click.echo(
-            "\nEvery connector also takes type, every, cron, timezone, since, namespace, enabled and allow_http."
+            "\nEvery connector also takes type, every, cron, timezone, since, namespace, enabled, allow_http and "
+            "budget."
         )
 
 

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from pydantic_settings.sources.types import EnvNoneType
 
 from syncd import registry, yaml_file
+from syncd.budgets import Budget
 from syncd.connector import Connector
 from syncd.errors import ConfigError
 from syncd.mistakes import Mistake, nearest, takes_text
@@ -96,6 +97,11 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what it is given: `load` lays the environment over the file itself, and keeps every place."""
         return (init_settings,)
+
+    @property
+    def budgets(self) -> dict[str, Budget]:
+        """How much may be posted in a day of the connectors of which that is limited."""
+        return {name: entry.daily for name, entry in self.connectors.items() if entry.daily is not None}
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret value in it, longest first, for taking them out of what is printed."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from syncd.budgets import Budget
 from syncd.errors import KeyRefused
 from syncd.fates import Accepted, Blocked, Later, Refused, Unknown, Verdict
 from syncd.ledger import Answer, Claimed, Closed, Lane, Ledger, TooFast
+from syncd.ledger.spending import Warned
 from syncd.logs import get_logger
 from syncd.pacing import Gate, LookSchedule, NackWindow
 from syncd.retry import Backoff
@@ -42,7 +44,7 @@ class Delivery:
     is rejected. An `unknown` one is looked for after `look_after`, and where its POST may still have been under way,
     only a look begun `absent_after` it can conclude that Zentrik does not have it. One whose answer is lost time and
     again is looked for later and later, for each look that does not find it is followed by a POST. `window` says when
-    a connector's records are refused too often to go on.
+    a connector's records are refused too often to go on. `budgets` are those of connectors that have one.
     """
 
     concurrency: int = 16
@@ -51,6 +53,7 @@ class Delivery:
     look_after: timedelta = timedelta(seconds=2)
     absent_after: timedelta = timedelta(seconds=10)
     window: NackWindow = field(default_factory=NackWindow)
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -131,7 +134,9 @@ async def dispatch(
                         too_fast=_too_fast(answers, gate, done, began),
                         unposted=unposted,
                         news=news,
+                        budgets=delivery.budgets,
                     )
+                    _warn(exchanged.warned)
                     done.accepted += exchanged.accepted
                     turn_at = exchanged.turn_at
                     if exchanged.closed:  # another syncd was asked to wait, or the run before this one
@@ -272,6 +277,22 @@ class _Desk:
             async with asyncio.timeout(_NEWS):
                 await self._stirred.wait()
         self._stirred.clear()
+
+
+def _warn(warned: Sequence[Warned]) -> None:
+    """Say which budgets near their end, and what waits for the next day."""
+    for connector, spent, waiting in warned:
+        facts = {
+            "connector": connector,
+            "signals": spent.signals,
+            "characters": spent.characters,
+            "waiting": waiting,
+            "until": spent.until.isoformat(timespec="seconds"),
+        }
+        if spent.is_spent:
+            log.warning("the day's budget is spent; what is over it waits", **facts)
+        else:
+            log.warning("the day's budget is nearly spent", **facts)
 
 
 def _asked(answers: Sequence[Answer]) -> Closed | None:

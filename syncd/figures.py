@@ -30,6 +30,7 @@ class Figures:
     or had seen accepted; `passed_on` those it queued or saw accepted itself and another syncd moved on since. `left`
     counts signals of its connectors that it did not touch and that Zentrik has not accepted yet either: their time has
     not come, or another syncd has them in its hands. `redacted` counts what was taken out of those it queued, by kind.
+    `waits` says of which connectors the day's budget is spent, and what waits for the next day.
     """
 
     connectors: dict[str, Pulled] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Figures:
     passed_on: Moved = Moved()
     left: int = 0
     redacted: dict[str, int] = field(default_factory=dict)
+    waits: dict[str, str] = field(default_factory=dict)
 
     def close(self, counts: RunCounts) -> None:
         """Take over what the ledger says of the run at its end: it also has what was stored as the run was cut off."""
@@ -106,6 +108,7 @@ class Figures:
             },
             **({"left": self.left} if self.left else {}),
             **({"redacted": self.redacted} if self.redacted else {}),
+            **({"waits": dict(self.waits)} if self.waits else {}),
         }
 
     @property

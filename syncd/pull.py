@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Coro
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import count
 
 import httpx
 
@@ -147,6 +148,8 @@ async def pull(
     async def known(external_ids: Sequence[str]) -> Mapping[str, str | None]:
         return await ledger.ask(report.versions, external_ids)
 
+    numbers = count(1)
+
     async def take_in(reading: Reading) -> None:
         lane = Lane.BACKLOG if is_backlog or pulled.new >= FLOOD else Lane.NEWS
         tally = await ledger.record_page(
@@ -159,6 +162,7 @@ async def pull(
             lane,
             reading.unchanged_at,
             span.slice,
+            next(numbers),
         )
         pulled.shown += reading.shown
         pulled.new += tally.new

@@ -21,6 +21,8 @@ from syncd.figures import Figures
 from syncd.ledger import State
 from syncd.ledger.copy import Copied, Watch
 from syncd.ledger.report import AsideRow, Event, SignalRow
+from syncd.ledger.tracing import Origin
+from syncd.ledger.worth import By, Worth
 from syncd.logs import printable
 from syncd.pull import Pulled
 from syncd.rebuild import Rebuilt
@@ -167,6 +169,8 @@ def _edges(figures: Figures) -> Iterator[Text]:
         yield Text(f"{grouped(most)} more were moved on by another syncd on this ledger", "dim")
     if figures.left:
         yield Text(f"{grouped(figures.left)} more wait for their time, or for another syncd", "yellow")
+    for words in figures.waits.values():
+        yield Text(words, "yellow")
     if figures.signals[State.PROCESSING]:
         yield Text("what is still being processed at Zentrik is asked about by the next run, or by the daemon", "dim")
     for sum_ in figures.imbalances():
@@ -250,6 +254,7 @@ def status(now: datetime, report: Status) -> Group:
                 "yellow",
             )
         )
+    parts += [Text(f"\n{connector.budget}", "yellow") for connector in report.connectors if connector.budget]
     if any(connector.signals[State.FAILED] or connector.signals[State.REJECTED] for connector in report.connectors):
         parts.append(Text("\n`syncd signals --state failed --state rejected` says why; `syncd retry` tries them again"))
     return Group(*parts)
@@ -280,7 +285,14 @@ def _counts(connector: ConnectorStatus) -> Text:
     return Text("\n").join(Text(words, style) for words, style in counted) if counted else Text("-")
 
 
-def signal(row: SignalRow, history: Sequence[Event], body: bytes | None, now: datetime) -> Group:
+def signal(
+    row: SignalRow,
+    history: Sequence[Event],
+    body: bytes | None,
+    now: datetime,
+    origin: Origin | None = None,
+    waits: str | None = None,
+) -> Group:
     """Everything known of one signal."""
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="dim")
@@ -293,7 +305,10 @@ def signal(row: SignalRow, history: Sequence[Event], body: bytes | None, now: da
         ("name", row.name),
         ("happened", _moment(row.occurred_at)),
         ("seen in", row.place),
+        ("brought by", _brought_by(origin) if origin else None),
+        ("mapped by", _mapped_by(origin) if origin else None),
         ("source", row.source_url),
+        ("account", origin.account if origin else None),
         ("at Zentrik", row.public_id),
         ("job", row.job_id),
         ("insights", "\n".join(row.insight_ids) or None),
@@ -308,7 +323,46 @@ def signal(row: SignalRow, history: Sequence[Event], body: bytes | None, now: da
     told = _table("when", "what", "")
     for event in history:
         told.add_row(_moment(event.at), event.event, Text(printable(event.detail or "")))
-    return Group(facts, Text(), told)
+    return Group(facts, *([Text(), Text(printable(waits))] if waits else []), Text(), told)
+
+
+def _brought_by(origin: Origin) -> str | None:
+    if origin.run is None:
+        return "a rebuild: it was found at Zentrik"
+    page = f", page {grouped(origin.page)} of its reading" if origin.page else ""
+    command = f"`syncd {origin.command}` of {_moment(origin.began_at)}" if origin.command else _moment(origin.began_at)
+    return f"run {origin.run}{f', {command}' if command else ''}{page}"
+
+
+def _mapped_by(origin: Origin) -> str | None:
+    if origin.settings is None:
+        return None
+    return f"settings {origin.settings}, {'as they are now' if origin.is_current else 'which were changed since'}"
+
+
+def worths(by: By, found: Sequence[Worth]) -> Table:
+    """What each source is worth, the one with the most insights for each signal first."""
+    columns = (by.value, "signals", "processed", "insights", "each", "median", "failed", "rejected")
+    table = _table(*columns, right=columns[1:])
+    for worth in found:
+        each, median = worth.insights_each, worth.median
+        table.add_row(
+            Text(printable(worth.name) if worth.name is not None else "-"),
+            _number(worth.total),
+            f"{worth.share(State.PROCESSED):.0%}",
+            _number(worth.insights, "green"),
+            "-" if each is None else f"{each:.2f}",
+            "-"
+            if median is None
+            else span(median)
+            if median >= timedelta(seconds=10)
+            else f"{median.total_seconds():.1f} s",
+            *(
+                Text(f"{worth.share(state):.1%}", "red") if worth.signals[state] else _number(0)
+                for state in (State.FAILED, State.REJECTED)
+            ),
+        )
+    return table
 
 
 def _moment(moment: datetime | None) -> str | None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from syncd import cron
+from syncd.budgets import Budget
 from syncd.connector import Connector, Source
 from syncd.detectors import Kind, is_region
 from syncd.errors import ConfigError
@@ -303,11 +304,25 @@ def redact_in_full(given: Any) -> Any:
 Redact = Annotated[RedactSettings | None, BeforeValidator(redact_in_full)]
 
 
+class BudgetSettings(Settings):
+    """How many signals, and how many characters of their texts, are posted a day; either may be left out."""
+
+    signals: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    characters: Annotated[int, Field(ge=1, le=1_000_000_000_000)] | None = None
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> BudgetSettings:
+        if self.signals is None and self.characters is None:
+            raise ValueError("limits nothing; write for example {signals: 500}, {characters: 2000000}, or both")
+        return self
+
+
 class Entry(Settings):
     """What the house itself reads of an entry under `connectors`; the rest are the settings of its type.
 
-    Exactly one of `every` and `cron` is set; `timezone` is the one `cron` is read in. `since` is in UTC. `allow_http`
-    permits plain http to other machines. `redact` stands instead of the one for all.
+    Exactly one of `every` and `cron` is set; `timezone` is the one `cron` is read in, and the one whose midnight
+    `budget` begins anew at. `since` is in UTC. `allow_http` permits plain http to other machines. `redact` stands
+    instead of the one for all.
     """
 
     type: str
@@ -319,6 +334,7 @@ class Entry(Settings):
     enabled: bool = True
     allow_http: bool = False
     redact: Redact = None
+    budget: BudgetSettings | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -346,6 +362,11 @@ class ConnectorSettings(Entry):
         """The entry as the rest of the house knows it."""
         redaction = self.redact.redaction if self.redact else None
         return Source(self.name, self.type, self.namespace, self.connector, self.since, self.allow_http, redaction)
+
+    @property
+    def daily(self) -> Budget | None:
+        """How much of it may be posted in a day, if that is limited."""
+        return Budget(self.budget.signals, self.budget.characters, self.timezone) if self.budget else None
 
 
 def ledger_address(text: str) -> str:

@@ -33,7 +33,8 @@ class Signal:
     """What the ledger keeps of a record: its name at Zentrik, the bytes to post, and a few words for people.
 
     `body` is UTF-8 JSON, encoded once; `fingerprint` is its sha256. Both stay the same for the same record for ever,
-    so a record that is seen again is known by them. `redacted` counts what was taken out, by kind.
+    so a record that is seen again is known by them. `account` is the one the body names, `characters` the length of its
+    name, text and context: what Zentrik has to read. `redacted` counts what was taken out, by kind.
     """
 
     external_id: str
@@ -45,6 +46,8 @@ class Signal:
     source_url: str | None = None
     place: str | None = None
     version: str | None = None
+    account: str | None = None
+    characters: int = 0
     redacted: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
@@ -158,8 +161,14 @@ def _sealed(
         source_url=_for_people(source_url),
         place=_for_people(place),
         version=_for_people(version),
+        account=_for_people(_text(body.get("accountExternalId")) or _text(body.get("accountId"))),
+        characters=_characters(body),
         redacted=redacted,
     )
+
+
+def _characters(body: Mapping[str, Json]) -> int:
+    return sum(len(_text(body.get(name)) or "") for name in ("name", "text", "additionalContext"))
 
 
 def redact_anew(external_id: str, body: bytes, redaction: Redaction) -> Signal | None:
@@ -179,6 +188,7 @@ def redact_anew(external_id: str, body: bytes, redaction: Redaction) -> Signal |
         hashlib.sha256(encoded).digest(),
         name=_for_people(_text(redacted.get("name"))),
         source_url=_for_people(_first_url(redacted)),
+        characters=_characters(redacted),
         redacted=counts,
     )
 

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from syncd.budgets import LOW
 from syncd.config import Config
 from syncd.figures import halted
 from syncd.ledger import Backfill, Database, State, report
 from syncd.ledger.backfills import unfinished
+from syncd.ledger.spending import Spent, spent_today
 from syncd.records import Json
 from syncd.scheduler import next_run
+from syncd.waiting import near_budget, over_budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,7 @@ class ConnectorStatus:
     `state` is ok, stopped (its last run ended in an error, or nothing of it is posted any more), running, new (it never
     ran), paused, off, or gone (no longer in the configuration). `lag` is how long its oldest record has waited to be
     accepted by Zentrik. `failures` counts its readings in a row that ended in an error, `overdue` the signals that
-    Zentrik has been processing for too long.
+    Zentrik has been processing for too long, `spent` what was posted of the day's budget, if it has one.
     """
 
     name: str
@@ -36,6 +39,20 @@ class ConnectorStatus:
     lag: timedelta | None
     overdue: int = 0
     failures: int = 0
+    spent: Spent | None = None
+
+    @property
+    def budget(self) -> str | None:
+        """What there is to say of its budget: that it is spent and more waits, or that it is nearly spent."""
+        if self.spent is None or self.spent.share < LOW:
+            return None
+        waiting = self.signals[State.QUEUED]
+        return over_budget(self.name, self.spent, waiting) if self.waits else near_budget(self.name, self.spent)
+
+    @property
+    def waits(self) -> bool:
+        """Whether something waits for the next day, because the budget of this one is spent."""
+        return self.spent is not None and self.spent.is_spent and self.signals[State.QUEUED] > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,7 @@ class Status:
                     "skipped": connector.set_aside,
                     "overdue": connector.overdue,
                     "lagSeconds": None if connector.lag is None else round(connector.lag.total_seconds(), 3),
+                    **({"budget": _spent_as_json(connector.spent)} if connector.spent else {}),
                 }
                 for connector in self.connectors
             },
@@ -73,6 +91,15 @@ class Status:
         }
 
 
+def _spent_as_json(spent: Spent) -> dict[str, Json]:
+    return {
+        "signals": {"spent": spent.signals, "limit": spent.budget.signals},
+        "characters": {"spent": spent.characters, "limit": spent.budget.characters},
+        "share": round(spent.share, 4),
+        "until": report.iso(spent.until),
+    }
+
+
 def status(config: Config, ledger: Database | None, now: datetime) -> Status:
     """The state of everything now; `ledger` None means that nothing has run yet."""
     rows: dict[str, report.ConnectorRow] = {}
@@ -83,6 +110,7 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
     halts: dict[str, str] = {}
     overdue: dict[str, int] = {}
     backfills: list[Backfill] = []
+    spent: dict[str, Spent] = {}
     if ledger is not None:
         with ledger.read() as db:
             rows = report.connector_rows(db)
@@ -92,6 +120,7 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
             halts = report.halts(db)
             overdue = report.overdue(db, now - config.zentrik.overdue_after)
             backfills = unfinished(db)
+            spent = spent_today(db, config.budgets, now)
         presence = ledger.presence()
         reading = {name for name, row in rows.items() if row.run_id is not None and presence.is_alive(row.run_id)}
     shown = []
@@ -126,6 +155,7 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
                 lag=now - waiting[name] if name in waiting else None,
                 overdue=overdue.get(name, 0),
                 failures=row.failures if row else 0,
+                spent=spent.get(name),
             )
         )
     return Status(shown, backfills)

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.alerts import Alert, Change, Destination, Kind, Sight, compare, told
+from syncd.budgets import Budget
 from syncd.ledger import State
 from syncd.ledger.report import AlertRow
+from syncd.ledger.spending import Spent
 from syncd.logs import conceal
 from syncd.settings import AlertSettings
 from syncd.status import ConnectorStatus, Status
@@ -41,6 +43,12 @@ def connector(name: str = "support", **more: object) -> ConnectorStatus:
 
 def failing(failures: int = 2, **more: object) -> ConnectorStatus:
     return connector(**{"state": "stopped", "failures": failures, "error": FAILING, **more})
+
+
+def budgeted(name: str, signals: int, waiting: int = 3, **more: object) -> ConnectorStatus:
+    """A connector that may post ten signals a day and has posted so many of them, while more wait."""
+    spent = Spent(Budget(signals=10), START + timedelta(hours=15), signals)
+    return connector(name, spent=spent, signals=dict.fromkeys(State, 0) | {State.QUEUED: waiting}, **more)
 
 
 @dataclass
@@ -267,6 +275,30 @@ class TestBlindLooks:
         assert listener.look(at(15, failing())) == ["firing stopped"]
 
 
+class TestBudget:
+    def test_told_once_before_the_end_and_once_at_the_end(self, listener: Listener) -> None:
+        """Somebody hears that a budget nears its end, and that it is spent; and once that the next day has room."""
+        told = [
+            listener.look(at(minute, budgeted("gong", signals))) for minute, signals in enumerate((7, 8, 9, 10, 10))
+        ]
+        assert told == [[], ["firing budget_low"], [], ["firing budget_spent"], []]
+        assert listener.look(at(5, budgeted("gong", 0))) == ["resolved budget_low", "resolved budget_spent"]
+
+    def test_one_that_is_spent_at_once_is_told_once(self, listener: Listener) -> None:
+        """A backlog that spends the day's budget in one go is one message, with what waits."""
+        assert listener.look(at(0, budgeted("gong", 10))) == ["firing budget_spent"]
+        assert "3 signals wait until 2026-11-03 00:00 UTC" in listener.heard[0].message
+
+    def test_one_that_nothing_waits_for_is_no_trouble_beyond_its_end(self, listener: Listener) -> None:
+        """A budget that is spent to the last signal was enough."""
+        assert listener.look(at(0, budgeted("gong", 10, waiting=0))) == ["firing budget_low"]
+
+    def test_a_lag_that_a_spent_budget_explains_is_no_alert(self, listener: Listener) -> None:
+        """What waits because somebody wants it to wait pages nobody."""
+        late = budgeted("gong", 10, lag=timedelta(days=3))
+        assert [listener.look(at(minute, late)) for minute in (0, 60)] == [["firing budget_spent"], []]
+
+
 class TestMessages:
     ALERT = Alert(
         Change.FIRING, Kind.STOPPED, "support", START, "support cannot be read: <!channel> @here <http://a|b> & so on."
@@ -315,13 +347,13 @@ class TestMessages:
         """No message only complains: each names a command, or a step."""
         listener.look(at(0, failing()))
         sick = failing(lag=timedelta(hours=3), overdue=2)
-        listener.look(at(4, sick))
+        listener.look(at(4, sick, budgeted("near", 9), budgeted("over", 10)))
         listener.look(at(20, sick, config_refused="x", stuck=("posting",), destination=Destination()))
         listener.look(at(21, destination=Destination(refused="x")))
         listener.look(at(22, destination=Destination(ill="x", since=START)))
         firing = {alert.kind: alert.message for alert in listener.heard if alert.change is Change.FIRING}
         assert firing.keys() == {*Kind} - {Kind.HALTED}  # whose words come from elsewhere, with theirs
-        steps = ("`syncd ", "restart", "Mend the file")
+        steps = ("`syncd ", "restart", "Mend the file", "`budget` of")
         assert [kind for kind, message in firing.items() if not any(step in message for step in steps)] == []
 
 
@@ -399,7 +431,8 @@ def test_flapping_within_the_time_tells_nothing(lengths: list[int]) -> None:
 def test_kinds_stay_what_they_are_called() -> None:
     """Whoever routes alerts by their kind finds it again after an upgrade."""
     assert [*Kind] == [
-        *("stopped", "halted", "lag", "overdue", "key_refused", "zentrik_unwell", "config_refused", "stuck"),
+        *("stopped", "halted", "lag", "overdue", "budget_low", "budget_spent"),
+        *("key_refused", "zentrik_unwell", "config_refused", "stuck"),
     ]
 
 

@@ -625,8 +625,8 @@ def entry(lines: str) -> str:
         pytest.param(
             entry("connector: x"),
             "config.yaml:3: connectors.a.connector: unknown setting; known here: allow_http, api_token, "
-            "api_token_file, cron, enabled, every, labels, mood, namespace, redact, region, since, subdomain, teams, timezone, "
-            "type, users",
+            "api_token_file, budget, cron, enabled, every, labels, mood, namespace, redact, region, since, subdomain, teams, "
+            "timezone, type, users",
             id="not-a-setting",
         ),
         pytest.param(
@@ -777,7 +777,7 @@ ledger: nowhere
         "config.yaml:3: connectors.two.every: 1s is too short; write 10s or more",
         "config.yaml:3: connectors.two.teams: must be a list, like [one, two]",
         "config.yaml:3: connectors.two.colour: unknown setting; known here: allow_http, api_token, api_token_file, "
-        "cron, enabled, every, labels, mood, namespace, redact, region, since, subdomain, teams, timezone, type, users",
+        "budget, cron, enabled, every, labels, mood, namespace, redact, region, since, subdomain, teams, timezone, type, users",
         "config.yaml:5: zentrik.concurrency: must be 1 or more",
         "config.yaml:6: ledger: is not the address of a ledger; write sqlite:///syncd.db or "
         "postgresql+psycopg://user@host/database",

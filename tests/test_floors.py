@@ -15,7 +15,7 @@ import syncd
 ROOT = Path(__file__).parent.parent
 
 FLOORS = {
-    0: ("errors", "records", "fates", "cron", "places", "spans", "retry < pacing"),
+    0: ("errors", "records", "fates", "cron", "places", "spans", "budgets", "retry < pacing"),
     1: ("fields dates logs trust detectors < redaction < connector mistakes < signals http_client transport kit",),
     2: ("ledger", "zentrik < mirror sweep", "registry", "sandbox"),
     3: (
@@ -25,6 +25,7 @@ FLOORS = {
         "reconcile",
         "rerun",
         "late_redaction",
+        "waiting",
         "inventory < rebuild < audit",
         "catalogue scaffold",
         "settings < validation yaml_file < config",

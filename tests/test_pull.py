@@ -31,6 +31,7 @@ from syncd.connector import (
 )
 from syncd.errors import ConfigError, LedgerError, RateLimited
 from syncd.ledger import Database, Ledger, State, report
+from syncd.ledger.tracing import origin
 from syncd.pull import SHOWN_ASIDE, Pulled, Span, pull
 from tests.conftest import Clock, OnSQLite, record, signal
 
@@ -125,6 +126,16 @@ class TestReading:
         assert await names(ledger) == ["1", "2", "3", "4"]
         row = await stands(ledger)
         assert (row.checkpoint, row.succeeded_at, row.error_code) == ({"pages": 3}, clock(), None)
+
+    async def test_each_signal_knows_the_page_that_brought_it(
+        self, ledger: Ledger, http: httpx.AsyncClient, clock: Clock
+    ) -> None:
+        """Where a record stood in its reading can be told: pages are counted from 1, in each reading anew."""
+        first, second, third = page(1, record(1)), page(2, record(2)), page(3, record(1), record(3))
+        await read(ledger, http, scripted(first, second), clock)
+        await read(ledger, http, scripted(first, second, third), clock)
+        found = await ledger.ask(lambda db: [(origin(db, row).run, origin(db, row).page) for row in report.find(db)])
+        assert found == [(2, 1), (1, 2), (1, 1)]
 
     async def test_the_source_goes_on_only_when_its_page_is_stored(
         self, ledger: Ledger, http: httpx.AsyncClient, clock: Clock

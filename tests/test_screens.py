@@ -13,11 +13,15 @@ from rich.console import Console, RenderableType
 
 from syncd import screens
 from syncd.audit import Applied, Audit, Difference, Kind
+from syncd.budgets import Budget
 from syncd.estimate import Estimate
 from syncd.figures import Figures
 from syncd.ledger import Backfill, State
 from syncd.ledger.copy import Content, Copied
 from syncd.ledger.report import AsideRow, Event, SignalRow
+from syncd.ledger.spending import Spent
+from syncd.ledger.tracing import Origin
+from syncd.ledger.worth import By, Worth
 from syncd.pull import Pulled
 from syncd.rebuild import Rebuilt
 from syncd.records import SetAside
@@ -92,10 +96,12 @@ def everything(text: str) -> list[RenderableType]:
         screens.audit(Audit(differences=[difference]), None),
         screens.audit(Audit(differences=[difference]), Applied(left=[(difference, text)])),
         screens.rebuilt(Rebuilt(3, Counter({text: 2}), doubled=1)),
+        screens.signal(row("-"), [], None, NOW, Origin(1, text, NOW, 2, "a1b2", is_current=True, account=text), text),
+        screens.worths(By.ACCOUNT, [Worth(text, dict.fromkeys(State, 1))]),
     ]
 
 
-@pytest.mark.parametrize("number", range(9))
+@pytest.mark.parametrize("number", range(11))
 def test_a_hostile_text_is_shown_and_not_obeyed(number: int) -> None:
     """A record's title cannot clear the operator's screen, rename their window or colour our words."""
     output = shown(everything(NASTY)[number], 200)
@@ -121,6 +127,30 @@ def test_status_fits_eighty_columns() -> None:
     assert "in 2 h" in output
     assert "7 min" in output
     assert "`syncd retry`" in output
+
+
+def test_status_says_which_budget_is_spent_and_which_nearly() -> None:
+    """Whoever looks at the status sees why something waits, and what will wait soon."""
+    midnight = NOW + timedelta(hours=15)
+    counts = dict.fromkeys(State, 0) | {State.QUEUED: 7}
+    over, near, well = (
+        connector(name=name, signals=counts, spent=Spent(Budget(signals=10), midnight, signals))
+        for name, signals in (("over", 10), ("near", 8), ("well", 7))
+    )
+    output = shown(screens.status(NOW, Status([over, near, well])), 120)
+    assert "over: the day's budget is spent (10 of 10 signals); 7 signals wait until 2026-11-03 00:00 UTC" in output
+    assert "near: 80% of the day's budget is spent" in output
+    assert "well:" not in output
+
+
+def test_the_worth_of_sources_fits_eighty_columns() -> None:
+    """Shares, insights for each signal and the median stand side by side in the smallest terminal."""
+    worth = Worth(
+        "zendesk", dict.fromkeys(State, 0) | {State.PROCESSED: 150, State.FAILED: 50}, 300, 9, timedelta(hours=3)
+    )
+    output = shown(screens.worths(By.CONNECTOR, [worth, Worth(None, dict.fromkeys(State, 1))]))
+    [line] = [line for line in output.splitlines() if line.startswith("zendesk")]
+    assert line.split() == ["zendesk", "200", "75%", "300", "2.00", "3", "h", "25.0%", "·"]
 
 
 def test_a_table_of_signals_keeps_ids_whole_on_a_narrow_terminal() -> None:

@@ -100,6 +100,8 @@ def test_every_field_has_its_place() -> None:
         occurred_at=record.occurred_at,
         source_url="https://www.g2.com/reviews/1",
         place="page 2",
+        account="crm-1",
+        characters=sum(len(body(signal)[name]) for name in ("name", "text", "additionalContext")),
     )
 
 

@@ -240,6 +240,26 @@ class TestJson:
             "signals": counted | {"queued": 4},
         }
 
+    async def test_a_budget_is_told_where_there_is_one(self, ledger: Ledger, run: int, clock: Clock) -> None:
+        """Monitoring sees how much of a day is spent, and until when; connectors without a budget look as ever."""
+        settings = config(reviews={"budget": {"signals": 2}, "timezone": "Europe/Berlin"}, tickets={})
+        await ledger.start_pull(origin("reviews"), run, clock())
+        page = [compose(record(number, "Ten chars."), origin("reviews")) for number in range(5)]
+        await ledger.record_page(origin("reviews"), page, [], {}, run, clock())
+        await ledger.exchange([], 10, run, clock(), budgets=settings.budgets)
+        shown = status(settings, ledger.database, clock())
+        printed = json.loads(json.dumps(shown.as_json()))["connectors"]
+        assert printed["reviews"]["budget"] == {
+            "signals": {"spent": 2, "limit": 2},
+            "characters": {"spent": 20, "limit": None},
+            "share": 1.0,
+            "until": "2026-11-02T23:00:00Z",
+        }
+        assert "budget" not in printed["tickets"]
+        assert shown.connectors[0].budget == (
+            "reviews: the day's budget is spent (2 of 2 signals); 3 signals wait until 2026-11-02 23:00 UTC"
+        )
+
     def test_no_connectors_is_an_object_too(self, clock: Clock) -> None:
         """A fresh installation prints JSON of the same shape."""
         printed = status(Config(), None, clock()).as_json()

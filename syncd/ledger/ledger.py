@@ -15,9 +15,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 
+from syncd.budgets import Budget
 from syncd.connector import Source
 from syncd.errors import LedgerError, RateLimited, SourceError
-from syncd.ledger import backfills, outcomes, pages, posts, tempo
+from syncd.ledger import backfills, outcomes, pages, posts, tempo, tracing
 from syncd.ledger.backfills import Backfill, Cut, Slice
 from syncd.ledger.database import Database
 from syncd.ledger.events import tell
@@ -25,6 +26,7 @@ from syncd.ledger.outcomes import Look, Waiting
 from syncd.ledger.pages import PageTally
 from syncd.ledger.posts import Answer, Claimed, Closed, Exchanged, Lost, Sighting
 from syncd.ledger.report import AlertRow
+from syncd.ledger.spending import Purse
 from syncd.ledger.statements import insert, portions
 from syncd.ledger.tables import Lane, State, alerts, bodies, connectors, destination, runs, signals
 from syncd.ledger.tempo import TooFast
@@ -279,9 +281,11 @@ class Ledger:
         lane: Lane = Lane.NEWS,
         unchanged_at: Sequence[str] = (),
         taken: Slice | None = None,
+        number: int | None = None,
     ) -> PageTally:
         """Store a page: its new signals queued in that lane, its changed ones noted, and the checkpoint after them, all
-        or nothing. What was set aside where a good record stands now, or at `unchanged_at`, is forgotten.
+        or nothing. What was set aside where a good record stands now, or at `unchanged_at`, is forgotten. `number` is
+        the page's in its reading, from 1 on.
 
         A changed record takes the place of one that Zentrik does not have yet (queued or rejected). While nobody knows
         whether it has it (sending or unknown), the new one is kept beside it, and takes its place if it turns out that
@@ -289,7 +293,9 @@ class Ledger:
         renews the run's lease; raises `AlreadyReading` when another run has taken the reading over since. A page of a
         `taken` slice moves the checkpoint of that slice, and no other.
         """
-        tally = pages.store(db, source, page, run, now, lane)
+        tally = pages.store(db, source, page, run, now, lane, number)
+        if tally.new or tally.changed:
+            tracing.note_reading(db, source.name, run, now)
         good = [*(signal.place for signal in page if signal.place), *unchanged_at]
         pages.keep_aside(db, source, good, aside, run, now)
         if taken is not None:
@@ -321,18 +327,21 @@ class Ledger:
         too_fast: TooFast | None = None,
         unposted: Sequence[Claimed] = (),
         news: int = 0,
+        budgets: Mapping[str, Budget] | None = None,
     ) -> Exchanged:
         """Store the verdicts that have come in, and claim up to `limit` due signals, or so many `news`, in one commit.
 
         A claimed signal is `sending` before anybody opens a socket for it. `only` names the connectors to claim for.
         `unposted` are claimed ones that were not posted after all. `asked` is what Zentrik asked for meanwhile: it
         holds for every syncd on this ledger, and for the next run; so does what is learned where it was `too_fast`.
+        `budgets` are those of connectors that have one: what is over them stays queued.
         When nobody can see any more that this run is alive, nothing is claimed; once there is nothing left to store,
         that raises a `LedgerError`.
         """
         syncds = len(posts.posting(db, now)) if too_fast else 0  # we are one of them until our answers are stored
-        accepted, halted = posts.settle(db, answers, run, window)
-        posts.give_back(db, unposted, run, now)
+        purse = Purse(db, budgets, now) if budgets else None  # before any signal is locked: all do it in this order
+        accepted, halted = posts.settle(db, answers, run, window, purse)
+        posts.give_back(db, unposted, run, now, purse)
         if too_fast is not None:
             tempo.slow_down(db, too_fast, max(1, syncds))
         else:
@@ -340,20 +349,38 @@ class Ledger:
         if asked is not None:
             posts.close(db, asked)
         exchanged = Exchanged([], accepted, halted=halted)
-        if limit <= 0 and news <= 0:
-            return exchanged
+        if limit > 0 or news > 0:
+            is_idle = not answers and not unposted
+            exchanged = self._claim(db, exchanged, limit, run, now, only, news, purse, is_idle=is_idle)
+        return exchanged._replace(warned=purse.put_back(db)) if purse else exchanged
+
+    def _claim(
+        self,
+        db: sa.Connection,
+        exchanged: Exchanged,
+        limit: int,
+        run: int,
+        now: datetime,
+        only: Sequence[str] | None,
+        news: int,
+        purse: Purse | None,
+        *,
+        is_idle: bool,
+    ) -> Exchanged:
+        """The second half of an exchange; `is_idle` when the first one had nothing to store."""
         if closed := posts.closed(db, now):
             return exchanged._replace(closed=closed)
         try:
             self._presence.confirm()
         except LedgerError:
-            if not answers and not unposted:
+            if is_idle:
                 raise
             return exchanged
         most = max(limit, news)
         turns = tempo.turns(db, most, now)
         most, at = (most, []) if turns is None else (len(turns.at), turns.at)
-        claimed = posts.claim(db, min(limit, most), run, now, only, self.leases.post, self._claims, at, min(news, most))
+        lease, before = self.leases.post, self._claims
+        claimed = posts.claim(db, min(limit, most), run, now, only, lease, before, at, min(news, most), purse)
         self._claims += len(claimed)
         if turns is None:
             return exchanged._replace(claimed=claimed)

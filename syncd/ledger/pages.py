@@ -33,9 +33,15 @@ class PageTally:
 
 
 def store(
-    db: sa.Connection, source: Source, page: Sequence[Signal], run: int, now: datetime, lane: Lane = Lane.NEWS
+    db: sa.Connection,
+    source: Source,
+    page: Sequence[Signal],
+    run: int,
+    now: datetime,
+    lane: Lane = Lane.NEWS,
+    number: int | None = None,
 ) -> PageTally:
-    """Queue what is new on a page, in that lane, and note what changed."""
+    """Queue what is new on a page, the `number`-th of its reading, in that lane, and note what changed."""
     tally: Counter[str] = Counter()
     latest: dict[str, Signal] = {}
     for signal in page:
@@ -49,7 +55,8 @@ def store(
     known |= {row.external_id: row for row in held(db, _SEEN, differing)}  # nobody begins to post one of these now
     fresh = [signal for external_id, signal in latest.items() if external_id not in known]
     delivered = _recall(db, source, fresh, now)
-    queued = _queue(db, source, [signal for signal in fresh if signal.external_id not in delivered], run, now, lane)
+    undelivered = [signal for signal in fresh if signal.external_id not in delivered]
+    queued = _queue(db, source, undelivered, run, now, lane, number)
     tally["new"] += queued
     tally["unchanged"] += len(fresh) - queued
     renamed: list[dict[str, Any]] = []
@@ -154,7 +161,15 @@ def _recall(db: sa.Connection, source: Source, fresh: Sequence[Signal], now: dat
     return recalled
 
 
-def _queue(db: sa.Connection, source: Source, fresh: Sequence[Signal], run: int, now: datetime, lane: Lane) -> int:
+def _queue(
+    db: sa.Connection,
+    source: Source,
+    fresh: Sequence[Signal],
+    run: int,
+    now: datetime,
+    lane: Lane,
+    number: int | None,
+) -> int:
     if not fresh:
         return 0
     rows = db.execute(
@@ -170,6 +185,7 @@ def _queue(db: sa.Connection, source: Source, fresh: Sequence[Signal], run: int,
                 "failures": 0,
                 "looks": 0,
                 "first_run": run,
+                "first_page": number,
                 "run_id": run,
                 "lane": lane,
                 **_words(signal),
@@ -293,4 +309,6 @@ def _words(signal: Signal) -> dict[str, Any]:
         "place": signal.place,
         "version": signal.version,
         "redacted": dict(signal.redacted) or None,
+        "account": signal.account,
+        "characters": signal.characters,
     }

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from syncd.fates import Accepted, Blocked, Later, Refused, Unknown, Verdict
-from syncd.ledger import pages, report
+from syncd.ledger import pages, report, spending
 from syncd.ledger.events import Told, tell
+from syncd.ledger.spending import Purse, Warned
 from syncd.ledger.statements import held, insert, portions
 from syncd.ledger.tables import IS_QUEUED, Lane, State, bodies, connectors, destination, signals
 from syncd.logs import get_logger
@@ -72,7 +73,7 @@ class Exchanged(NamedTuple):
 
     `closed` says until when Zentrik asked whoever uses this ledger to leave it alone, and why; then nothing is claimed.
     `halted` names the connectors of which nothing more may be posted. Where posts are spaced out and more may be due,
-    `turn_at` says when the next one may be claimed.
+    `turn_at` says when the next one may be claimed. `warned` are the budgets that somebody should hear of.
     """
 
     claimed: list[Claimed]
@@ -80,6 +81,7 @@ class Exchanged(NamedTuple):
     closed: Closed | None = None
     halted: frozenset[str] = frozenset()
     turn_at: datetime | None = None
+    warned: tuple[Warned, ...] = ()
 
 
 class Settled(NamedTuple):
@@ -111,13 +113,17 @@ class Sighting:
     at: datetime
 
 
-def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackWindow) -> Settled:
-    """Store verdicts, and halt the connectors whose records Zentrik refuses too often."""
+def settle(
+    db: sa.Connection, answers: Sequence[Answer], run: int, window: NackWindow, purse: Purse | None = None
+) -> Settled:
+    """Store verdicts, and halt the connectors whose records Zentrik refuses too often. What it certainly does not have
+    costs nothing."""
     stand = {row.id: row for row in held(db, _STANDING, [answer.claimed.id for answer in answers])}
     moves: list[dict[str, object]] = []
     told: list[Told] = []
     verdicts: dict[str, list[bool]] = {}
     changed: dict[bool, list[int]] = {True: [], False: []}
+    free: list[int] = []
     for answer in answers:
         claimed, row = answer.claimed, stand[answer.claimed.id]
         is_certain = isinstance(answer.verdict, Accepted)
@@ -146,6 +152,8 @@ def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackW
             case Blocked(reason):
                 move["error"] = reason
                 state, failed, event = State.QUEUED, 0, ("blocked", reason)
+        if state in (State.QUEUED, State.REJECTED):
+            free.append(claimed.id)
         move |= {"id_": claimed.id, "state_": state, "failed": failed, "due": answer.due_at}
         moves.append(move | {"absent": answer.absent_from})
         told.append((claimed.id, answer.at, *event))
@@ -170,13 +178,17 @@ def settle(db: sa.Connection, answers: Sequence[Answer], run: int, window: NackW
         ),
         moves,
     )
+    if purse is not None:
+        purse.refund(db, free)
     pages.replace(db, changed[False], run, answers[-1].at)
     pages.forget(db, changed[True])
     halted = [name for name, taken in sorted(verdicts.items()) if _weigh(db, name, taken, window, answers[-1].at)]
     return Settled(sum(map(sum, verdicts.values())), frozenset(halted))
 
 
-def give_back(db: sa.Connection, unposted: Sequence[Claimed], run: int, now: datetime) -> None:
+def give_back(
+    db: sa.Connection, unposted: Sequence[Claimed], run: int, now: datetime, purse: Purse | None = None
+) -> None:
     """Queue again what was claimed and certainly not posted: that try never was. What changed meanwhile is queued as it
     is now."""
     attempt = {claimed.id: claimed.attempt for claimed in unposted}
@@ -188,6 +200,8 @@ def give_back(db: sa.Connection, unposted: Sequence[Claimed], run: int, now: dat
     for some in portions(ours):
         back = {"state": State.QUEUED, "attempts": signals.c.attempts - 1, "due_at": now}
         db.execute(sa.update(signals).where(signals.c.id.in_(some)).values(back))
+    if purse is not None:
+        purse.refund(db, ours)
     pages.replace(db, ours, run, now)
 
 
@@ -279,18 +293,19 @@ def claim(
     before: int,
     turns: Sequence[datetime] = (),
     news: int = 0,
+    purse: Purse | None = None,
 ) -> list[Claimed]:
     """Take due signals for posting, news first, and of either the longest due; up to so many `news` even where that is
     more than the limit. Each gets one of the turns, if there are any. `before` counts what was claimed in earlier
-    rounds: most of these are small."""
+    rounds: most of these are small. The `purse` has the budgets, where there are any."""
     reserved = (before + limit) // _RESERVED - before // _RESERVED  # the backlog gets on however much happens
     most = max(limit - reserved, news)
-    claimed = _claim(db, Lane.NEWS, most, run, now, only, lease)
+    claimed = _claim(db, Lane.NEWS, most, run, now, only, lease, purse)
     is_more = len(claimed) == most
     if len(claimed) < limit:
-        claimed += _claim(db, Lane.BACKLOG, limit - len(claimed), run, now, only, lease)
+        claimed += _claim(db, Lane.BACKLOG, limit - len(claimed), run, now, only, lease, purse)
     if is_more and len(claimed) < limit:
-        claimed += _claim(db, Lane.NEWS, limit - len(claimed), run, now, only, lease)
+        claimed += _claim(db, Lane.NEWS, limit - len(claimed), run, now, only, lease, purse)
     if not claimed:
         return []
     body = {
@@ -329,7 +344,14 @@ def _claim(
     now: datetime,
     only: Sequence[str] | None,
     lease: timedelta,
+    purse: Purse | None,
 ) -> list[sa.Row[Any]]:
+    if purse is not None:
+        chosen = purse.choose(db, lane, limit, now, only)
+        taken = {"by": run, "at": now, "until": now + lease}
+        rows = [row for some in portions(chosen) for row in db.execute(_CLAIM_THESE, taken | {"these": some}).all()]
+        purse.charge(chosen[row.id] for row in rows)
+        return sorted(rows)
     given = {"of_lane": lane, "most": limit, "by": run, "at": now, "until": now + lease}
     if only is None:
         return sorted(db.execute(_CLAIM, given).all())
@@ -339,7 +361,7 @@ def _claim(
 def _claiming(*narrower: sa.ColumnElement[bool]) -> sa.sql.dml.ReturningUpdate[Any]:
     """The statement that claims; it is asked so often that it is put together once."""
     at = sa.bindparam("at", type_=signals.c.due_at.type)
-    due = (
+    return _taking(
         sa.select(signals.c.id)
         .where(
             IS_QUEUED,
@@ -352,6 +374,11 @@ def _claiming(*narrower: sa.ColumnElement[bool]) -> sa.sql.dml.ReturningUpdate[A
         .limit(sa.bindparam("most", type_=sa.Integer))
         .with_for_update(skip_locked=True)
     )
+
+
+def _taking(due: sa.Select[Any]) -> sa.sql.dml.ReturningUpdate[Any]:
+    """The statement that claims what is selected."""
+    at = sa.bindparam("at", type_=signals.c.due_at.type)
     return (
         sa.update(signals)
         .where(signals.c.id.in_(due))
@@ -375,6 +402,12 @@ def _claiming(*narrower: sa.ColumnElement[bool]) -> sa.sql.dml.ReturningUpdate[A
 
 _CLAIM = _claiming()
 _CLAIM_OF = _claiming(signals.c.connector.in_(sa.bindparam("only", expanding=True)))
+_CLAIM_THESE = _taking(
+    sa.select(signals.c.id)
+    .where(signals.c.id.in_(sa.bindparam("these", expanding=True)), signals.c.state == State.QUEUED)
+    .order_by(signals.c.id)
+    .with_for_update(skip_locked=True)
+)
 
 
 def suspect(
@@ -476,6 +509,7 @@ def settle_lost(db: sa.Connection, sightings: Sequence[Sighting], run: int | Non
             (found if sighting.found else absent).append(sighting.id)
             told.append((sighting.id, sighting.at, *event))
     tell(db, told)
+    spending.refund(db, absent)
     pages.replace(db, absent, run, now)
     pages.forget(db, found)
     return len(found)

@@ -79,7 +79,7 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class ConnectorRow:
     """How a connector's last run went, and where its reading stands. `run_id` is the run that is reading it; `failures`
-    counts its readings in a row that ended in an error."""
+    counts its readings in a row that ended in an error; while `halted_at` is set, nothing of it is posted."""
 
     name: str
     type: str
@@ -94,6 +94,8 @@ class ConnectorRow:
     failures: int = 0
     paused_at: datetime | None = None
     rests_until: datetime | None = None
+    halted_at: datetime | None = None
+    halted_why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

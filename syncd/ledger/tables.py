@@ -167,11 +167,15 @@ signals = sa.Table(
     sa.Column("failed_as", sa.Text),  # which processing failed last, so that stale news of it is known as such
     sa.Column("lane", sa.Integer, nullable=False, server_default="0"),  # see `Lane`
     sa.Column("redacted", JsonText),  # how much was taken out of its body, by kind; NULL where nothing was
+    sa.Column("account", sa.Text),  # the account its body names, as posted
+    sa.Column("characters", sa.Integer),  # of its name, text and context
+    sa.Column("first_page", sa.Integer),  # of the reading that queued it, counted from 1
     sa.Index("signals_by_public_id", "public_id"),
     sa.Index("signals_by_state", "connector", "state"),
     _partial_index("signals_due", "state", "due_at", where="due_at IS NOT NULL"),
     sa.Index("signals_by_run", "run_id"),
     _partial_index("signals_queued", "lane", "due_at", where="state = 'queued'"),
+    _partial_index("signals_queued_of", "connector", "lane", "due_at", where="state = 'queued'"),
 )
 
 IS_QUEUED = signals.c.state == sa.literal_column(f"'{State.QUEUED}'")
@@ -318,3 +322,26 @@ tempo = sa.Table(
     sa.Column("next_at", Instant),  # the next turn
 )
 """One row at most: the pace at which Zentrik lets us post, all who use this ledger together."""
+
+readings = sa.Table(
+    "readings",
+    metadata,
+    sa.Column("run_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("connector", sa.Text, primary_key=True),
+    sa.Column("settings", sa.Text, nullable=False),  # as in `connectors`, by which its records were mapped
+    sa.Column("began_at", Instant, nullable=False),  # when its first page with something in it was stored
+    sa.Column("ended_at", Instant, nullable=False),  # when its last one was
+)
+"""The readings of a connector in a run that brought something: by what settings a signal came to be what it is."""
+
+spending = sa.Table(
+    "spending",
+    metadata,
+    sa.Column("connector", sa.Text, primary_key=True),
+    sa.Column("begins_at", Instant, primary_key=True),
+    sa.Column("ends_at", Instant, nullable=False),
+    sa.Column("signals", sa.Integer, nullable=False),
+    sa.Column("characters", sa.BigInteger, nullable=False),
+    sa.Column("said", sa.Integer, nullable=False),  # 1 that it is nearly spent, 2 that it is spent
+)
+"""What was posted of each connector that has a budget, day by day: what Zentrik took, or may have taken."""

@@ -18,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from syncd.app import House
-from syncd.ledger import State, report
+from syncd.ledger import State, report, tracing
 from syncd.logs import printable, redact
 from syncd.spans import ago, grouped, span
 from syncd.status import ConnectorStatus, Status, status
+from syncd.waiting import waits_for
 from syncd.web.access import COOKIE, Doorkeeper, cookie, form, visitor_of
 from syncd.web.actions import local
 from syncd.web.chart import Chart, chart
@@ -161,6 +162,8 @@ class Pages:
         if row is None:
             raise HTTPException(404, f"The ledger knows no signal {name}.")
         history = await self._ask(report.history, row)
+        now = self._house.clock()
+        standing = await self._ask(tracing.standing, row, self._house.config.budgets, now)
         can_retry = row.state in (State.FAILED, State.REJECTED, State.DELETED) or (
             row.state is State.UNKNOWN and row.due_at is None
         )
@@ -170,6 +173,7 @@ class Pages:
             "signal.html",
             row=row,
             history=history,
+            waits=waits_for(row, *standing, now),
             can_retry=can_retry,
             zentrik=f"{parts.scheme}://{parts.netloc}/",
         )

@@ -103,7 +103,9 @@ class TestPages:
             assert row.public_id in page
             assert f'href="{scene.house.zentrik.api_base.removesuffix("/api")}/"' in page
             assert ">Retry</button>" not in page
-            assert ">Retry</button>" in (await client.get(f"/signals/{BROKEN}")).text
+            broken = (await client.get(f"/signals/{BROKEN}")).text
+            assert ">Retry</button>" in broken
+            assert f"it moves again by `syncd retry {BROKEN}`." in broken
             assert (await client.get("/signals/csv:survey:none")).status_code == 404
 
     async def test_what_lives_in_a_page_can_be_had_alone(self, scene: Scene) -> None:

@@ -21,6 +21,9 @@ def upgrade() -> None:
         sa.Column("failed_as", sa.Text),
         sa.Column("lane", sa.Integer, nullable=False, server_default="0"),
         sa.Column("redacted", sa.Text),
+        sa.Column("account", sa.Text),
+        sa.Column("characters", sa.Integer),
+        sa.Column("first_page", sa.Integer),
     ):
         op.add_column("signals", column)
     op.add_column("bodies", sa.Column("next_body", sa.LargeBinary))
@@ -28,6 +31,8 @@ def upgrade() -> None:
     op.create_index("signals_by_public_id", "signals", ["public_id"])
     queued = sa.text("state = 'queued'")
     op.create_index("signals_queued", "signals", ["lane", "due_at"], sqlite_where=queued, postgresql_where=queued)
+    of_each = ["connector", "lane", "due_at"]
+    op.create_index("signals_queued_of", "signals", of_each, sqlite_where=queued, postgresql_where=queued)
     for column in (
         sa.Column("lease_until", sa.BigInteger),
         sa.Column("verdicts", sa.Text),
@@ -92,4 +97,21 @@ def upgrade() -> None:
         sa.Column("early", sa.Integer, nullable=False),
         sa.Column("slowed_at", sa.BigInteger),
         sa.Column("next_at", sa.BigInteger),
+    )
+    op.create_table(
+        "readings",
+        sa.Column("run_id", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("connector", sa.Text, primary_key=True),
+        sa.Column("settings", sa.Text, nullable=False),
+        sa.Column("began_at", sa.BigInteger, nullable=False),
+        sa.Column("ended_at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "spending",
+        sa.Column("connector", sa.Text, primary_key=True),
+        sa.Column("begins_at", sa.BigInteger, primary_key=True),
+        sa.Column("ends_at", sa.BigInteger, nullable=False),
+        sa.Column("signals", sa.Integer, nullable=False),
+        sa.Column("characters", sa.BigInteger, nullable=False),
+        sa.Column("said", sa.Integer, nullable=False),
     )
