@@ -32,6 +32,7 @@ import httpx
 from syncd.dates import UnreadableDate, instant
 from syncd.errors import CredentialsRefused, CursorStuck, RateLimited, RecordError, ShapeChanged, SourceError
 from syncd.fields import Duration, Settings, TimeZone, WebAddress, lasting
+from syncd.mapping import NOTHING, Mapping
 from syncd.pacing import Limit
 from syncd.records import (
     KINDS,
@@ -149,7 +150,7 @@ class Connector(Settings, ABC):
 class Source:
     """A connector as the operator configured it: their name for it, its namespace, and how far back it goes.
 
-    With `allow_http` it may speak plain http to other machines.
+    With `allow_http` it may speak plain http to other machines. `mapping` is what becomes of its records on their way.
     """
 
     name: str
@@ -158,3 +159,4 @@ class Source:
     connector: Connector
     since: datetime | None = None
     allow_http: bool = False
+    mapping: Mapping = NOTHING

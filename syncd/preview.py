@@ -12,6 +12,7 @@ from datetime import datetime
 import httpx
 
 from syncd.connector import Source
+from syncd.directory import Directory
 from syncd.ledger import Database, State, report
 from syncd.pull import PATIENCE, Pulled, Span, explain, read
 from syncd.records import Checkpoint
@@ -35,6 +36,7 @@ async def preview(
     span: Span,
     pulled: Pulled,
     *,
+    directory: Directory | None = None,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncGenerator[Preview, None]:
     """What reading this source now would have posted, and then what is queued from before.
@@ -51,7 +53,7 @@ async def preview(
         while True:
             revisit_at = None
             try:
-                async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
+                async with aclosing(read(source, http, checkpoint, span, clock(), known, directory)) as readings:
                     async for reading in readings:
                         pulled.shown += reading.shown
                         pulled.skipped += len(reading.set_aside) + reading.filtered

@@ -12,10 +12,12 @@ from datetime import datetime, timedelta
 import httpx
 
 from syncd.connector import Source
+from syncd.directory import Directory
 from syncd.errors import CursorStuck, LedgerError, RateLimited, RecordError, SourceError
 from syncd.ledger import Lane, Ledger, report
 from syncd.logs import get_logger, holds_secret, redact
 from syncd.records import Checkpoint, Page, SetAside, Window
+from syncd.shape import shape
 from syncd.signals import Signal, compose
 
 log = get_logger()
@@ -110,11 +112,13 @@ async def pull(
     clock: Callable[[], datetime],
     span: Span = Span(),
     *,
+    directory: Directory | None = None,
     stopping: Callable[[], bool] = lambda: False,
     on_page: Callable[[Pulled], None] = lambda _: None,
 ) -> Pulled:
     """Read what a source has to give. Its errors end up in the result; only the ledger's are raised.
 
+    `directory` is asked for accounts and products; without one they are left out.
     It can be cancelled at any point: a page that is being stored is stored and counted first.
     """
     pulled = Pulled()
@@ -147,7 +151,7 @@ async def pull(
     try:
         checkpoint = await ledger.start_pull(source, run, clock())
         is_backlog = span.is_look_back or not checkpoint
-        async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
+        async with aclosing(read(source, http, checkpoint, span, clock(), known, directory)) as readings:
             async for reading in readings:
                 await _whole(take_in(reading))
                 if stopping():
@@ -182,6 +186,7 @@ async def read(
     span: Span,
     now: datetime,
     known: Callable[[Sequence[str]], Awaitable[Mapping[str, str | None]]],
+    directory: Directory | None = None,
 ) -> AsyncGenerator[Reading, None]:
     """The pages of a source as signals, from its checkpoint on. The source goes on once a reading is taken in.
 
@@ -202,6 +207,9 @@ async def read(
     async with aclosing(pages):
         async for page in pages:
             circles.watch(page)
+            page, shaped = shape(source, page)
+            if directory is not None:
+                page = replace(page, records=await directory.place(source, shaped))
             reading = _compose(source, page, window, keeps_checkpoint=span.is_look_back)
             if left is None:
                 yield reading

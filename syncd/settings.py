@@ -14,6 +14,7 @@ from syncd import cron
 from syncd.connector import Connector, Source
 from syncd.errors import ConfigError
 from syncd.fields import Duration, Settings, TimeZone, WebAddress, is_loopback, is_open_to_all, lasting
+from syncd.mapping import NAMES, Mapping
 
 _INSTANT = timedelta(milliseconds=10)
 _HOUR = timedelta(hours=1)
@@ -241,7 +242,7 @@ class AlertSettings(Settings):
     lag_over: Annotated[Duration, lasting(timedelta(seconds=1), _YEAR)] | None = _HOUR
 
 
-class Entry(Settings):
+class Entry(Mapping):
     """What the house itself reads of an entry under `connectors`; the rest are the settings of its type.
 
     Exactly one of `every` and `cron` is set; `timezone` is the one `cron` is read in. `since` is in UTC. `allow_http`
@@ -281,7 +282,8 @@ class ConnectorSettings(Entry):
     @property
     def source(self) -> Source:
         """The entry as the rest of the house knows it."""
-        return Source(self.name, self.type, self.namespace, self.connector, self.since, self.allow_http)
+        mapping = Mapping.model_construct(**{name: getattr(self, name) for name in NAMES})
+        return Source(self.name, self.type, self.namespace, self.connector, self.since, self.allow_http, mapping)
 
 
 def ledger_address(text: str) -> str:

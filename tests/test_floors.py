@@ -16,10 +16,13 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS = {
     0: ("errors", "records", "fates", "cron", "places", "spans", "retry < pacing"),
-    1: ("fields dates logs trust < connector mistakes < signals http_client transport kit",),
-    2: ("ledger", "zentrik < mirror sweep", "registry", "sandbox"),
+    1: (
+        "templates fields dates logs trust < expressions < mapping < connector mistakes "
+        "< signals http_client transport kit < shape",
+    ),
+    2: ("ledger", "zentrik < mirror sweep workspace", "registry", "sandbox"),
     3: (
-        "pull",
+        "directory < pull",
         "dispatch",
         "track",
         "reconcile",

@@ -28,6 +28,7 @@ from syncd.ledger.report import AlertRow
 from syncd.ledger.statements import insert, portions
 from syncd.ledger.tables import Lane, State, alerts, bodies, connectors, destination, runs, signals
 from syncd.ledger.tempo import TooFast
+from syncd.mapping import NOTHING
 from syncd.pacing import NackWindow
 from syncd.records import Checkpoint, Json, SetAside
 from syncd.signals import Signal
@@ -202,7 +203,8 @@ class Ledger:
         is_taken = row.run_id not in (None, run) and (row.lease_until is None or row.lease_until > now)
         if is_taken and self._presence.is_alive(row.run_id):
             raise AlreadyReading(f"run {row.run_id} of another syncd is reading {source.name} right now")
-        settings = hashlib.sha256(repr(source.connector).encode(errors="surrogatepass")).hexdigest()
+        about_it = repr(source.connector) + (repr(source.mapping) if source.mapping != NOTHING else "")
+        settings = hashlib.sha256(about_it.encode(errors="surrogatepass")).hexdigest()
         if row.rests_until is not None and row.rests_until > now and settings == row.settings:
             until = row.rests_until
             raise RateLimited(f"its vendor asked to be left alone until {until.isoformat(timespec='seconds')}", until)
