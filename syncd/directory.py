@@ -44,6 +44,7 @@ TRIES = 3
 
 _LONGEST_WAIT = timedelta(seconds=10)
 _AT_ONCE = 8
+_MOST_TOLD = 100  # warnings a run: the names in them come from the records
 
 Answer: TypeAlias = Entity | Literal["missing", "several"]
 
@@ -214,7 +215,7 @@ class Directory:
                     account = await self._look_again(questions)
                     if account is None:
                         await self._memory.release(sorted(named.items()))
-                        self._lacking[f"account {shown}"] = self._clock() + MISSING_LASTS
+                        self._do_without(f"account {shown}")
                         self._warn("Zentrik would not create an account; its records go out without one",
                                    connector=source.name, account=shown, reason=reason)  # fmt: skip
                         return None
@@ -321,14 +322,19 @@ class Directory:
         return until is not None and self._clock() < until
 
     def _lacks(self, scope: str, reason: str, setting: str) -> None:
-        """From now on it is done without, and tried again later."""
-        self._lacking[scope] = self._clock() + MISSING_LASTS
+        self._do_without(scope)
         self._warn("accounts and products are left out", scope=scope, setting=setting, reason=reason)
+
+    def _do_without(self, what: str) -> None:
+        """From now on it is done without, and tried again later."""
+        now = self._clock()
+        self._lacking = {name: until for name, until in self._lacking.items() if until > now}
+        self._lacking[what] = now + MISSING_LASTS
 
     def _warn(self, message: str, **about: str) -> None:
         """Warn, once a run."""
         once = (message, *about.values())
-        if once not in self._told:
+        if once not in self._told and len(self._told) < _MOST_TOLD:
             self._told.add(once)
             log.warning(message, **about)
 

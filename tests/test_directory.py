@@ -22,7 +22,7 @@ from syncd.directory import (
     Glanced,
     Kept,
 )
-from syncd.ledger import Ledger, lookups
+from syncd.ledger import Ledger, lookups, report
 from syncd.ledger.lookups import Question
 from syncd.mapping import Mapping
 from syncd.pull import pull
@@ -319,3 +319,16 @@ class TestPull(OnSQLite):
         assert (back.new, back.error) == (2, None)
         stored = await rows(ledger)
         assert [row.external_id for row in stored] == ["listed:reviews:r-1", "listed:reviews:r-2"]
+
+    async def test_a_changed_mapping_is_a_changed_setting(self, ledger: Ledger, clock: Clock) -> None:
+        """A connector that kept failing, or was halted, begins afresh once its mapping is mended."""
+        run = await ledger.start_run("test", clock())
+
+        async def failures(entry: Source) -> int:
+            await ledger.start_pull(entry, run, clock())
+            await ledger.finish_pull(entry, run, ("lookup_failed", "away"), clock())
+            return (await ledger.ask(report.connector_rows))[entry.name].failures
+
+        assert [await failures(source()), await failures(source())] == [1, 2]
+        mended = replace(source(), mapping=Mapping(title="{{ record.id }}"))
+        assert [await failures(mended), await failures(mended)] == [1, 2]

@@ -248,9 +248,9 @@ taken as delivered."""
 lookups = sa.Table(
     "lookups",
     metadata,
-    sa.Column("kind", sa.Text, primary_key=True),  # accounts, products; creation: an account is being created
-    sa.Column("field", sa.Text, primary_key=True),  # what it was looked for by: externalId, domain, name
     sa.Column("asked", sa.Text, primary_key=True),
+    sa.Column("field", sa.Text, primary_key=True),  # what it was looked for by: externalId, domain, name
+    sa.Column("kind", sa.Text, primary_key=True),  # accounts, products; creation: an account is being created
     sa.Column("answer", JsonText),  # NULL: there was none
     sa.Column("looked_at", Instant, nullable=False),
 )

@@ -46,9 +46,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "lookups",
-        sa.Column("kind", sa.Text, primary_key=True),
-        sa.Column("field", sa.Text, primary_key=True),
         sa.Column("asked", sa.Text, primary_key=True),
+        sa.Column("field", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, primary_key=True),
         sa.Column("answer", sa.Text),
         sa.Column("looked_at", sa.BigInteger, nullable=False),
     )
