@@ -21,6 +21,7 @@ from syncd.audit import Applied, Audit, apply, audit
 from syncd.backfill import backfill
 from syncd.config import Config
 from syncd.connector import Source
+from syncd.directory import Directory, Glanced, Kept
 from syncd.dispatch import Delivery, Dispatched, dispatch
 from syncd.errors import KeyRefused, NotReady, SyncdError
 from syncd.figures import Figures, Moved, halted
@@ -40,6 +41,7 @@ from syncd.scheduler import Scheduler, Timetable, held_until, next_run, spread
 from syncd.settings import ConnectorSettings
 from syncd.track import Tracked, track
 from syncd.waiting import over_budget
+from syncd.workspace import Workspace
 from syncd.zentrik import Zentrik
 
 T = TypeVar("T")
@@ -96,6 +98,10 @@ class House:
     endures: bool = False  # whether a refused key is waited out
     is_refused: bool = False  # whether the key was refused last
     on_change: Callable[[Figures], None] = lambda _: None
+    directory: Directory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.directory = Directory(Workspace(self.zentrik), Kept(self.ledger), self.clock)
 
     # One round
 
@@ -338,7 +344,15 @@ class House:
             ) as http:
                 with context(connector=source.name):
                     pulled = await (backfill if span.is_look_back else pull)(
-                        source, self.ledger, http, self.run, self.clock, left, stopping=self.stop.is_set, on_page=show
+                        source,
+                        self.ledger,
+                        http,
+                        self.run,
+                        self.clock,
+                        left,
+                        directory=self.directory,
+                        stopping=self.stop.is_set,
+                        on_page=show,
                     )
             taken += pulled.new
             show(pulled)
@@ -701,6 +715,12 @@ async def preview_all(
 ) -> AsyncIterator[Preview]:
     """Every body that a run of these sources would post now; how the readings went is added to `figures`."""
     ledger = Database.open_existing(config.ledger)
+    looks_up = any(source.mapping.account or source.mapping.products for source in sources)
+    key = config.zentrik.require_key().get_secret_value() if looks_up else ""
+    zentrik = Zentrik(
+        config.zentrik.api_base, key, timeout=config.zentrik.timeout, user_agent=f"syncd/{__version__}"
+    )  # opens no connection unless something is looked up
+    directory = Directory(Workspace(zentrik), Glanced(ledger), utc_now, creates=False)
     try:
         for source in sources:
             pulled = figures.connectors[source.name] = Pulled()
@@ -712,7 +732,7 @@ async def preview_all(
                     draw=random.random,
                     allow_http=source.allow_http,
                 ) as http,
-                aclosing(preview(source, http, ledger, utc_now, span, pulled)) as shown,
+                aclosing(preview(source, http, ledger, utc_now, span, pulled, directory=directory)) as shown,
             ):
                 async for one in shown:
                     for kind, number in one.redacted.items():
@@ -720,6 +740,7 @@ async def preview_all(
                     yield one
         figures.passed_on = Moved(figures.new, 0)  # what a run would queue is queued by none
     finally:
+        await zentrik.__aexit__(None, None, None)
         if ledger is not None:
             ledger.close()
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import httpx
 
 from syncd.connector import Source
+from syncd.directory import Directory
 from syncd.errors import RateLimited
 from syncd.kit.paging import spans
 from syncd.ledger import Backfill, Database, Ledger, Slice
@@ -53,6 +54,7 @@ async def backfill(
     clock: Callable[[], datetime],
     span: Span,
     *,
+    directory: Directory | None = None,
     stopping: Callable[[], bool] = lambda: False,
     on_page: Callable[[Pulled], None] = lambda _: None,
 ) -> Pulled:
@@ -96,7 +98,9 @@ async def backfill(
 
             more = None if span.limit is None else span.limit - sum(part.new for part in parts.values())
             piece = Span(taken.since, taken.until, more, slice=taken)
-            parts[taken.id] = await pull(source, ledger, http, run, clock, piece, stopping=stopping, on_page=show)
+            parts[taken.id] = await pull(
+                source, ledger, http, run, clock, piece, directory=directory, stopping=stopping, on_page=show
+            )
             stands: Backfill | None = await ledger.ask(named, whole.id)
             whole = stands or whole
             on_page(total())

@@ -11,10 +11,13 @@ from syncd import __version__, http_client
 from syncd.app import utc_now
 from syncd.config import Config
 from syncd.connector import Source
-from syncd.errors import DestinationError
+from syncd.errors import DestinationError, SourceError
+from syncd.fates import Blocked
 from syncd.ledger import Database, report
 from syncd.logs import redact
 from syncd.pull import explain
+from syncd.shape import account_file
+from syncd.workspace import Kind, Workspace
 from syncd.zentrik import Troubled, Zentrik
 
 
@@ -22,6 +25,7 @@ async def check(config: Config, sources: Sequence[Source]) -> tuple[list[tuple[s
     """What was found, by name, and the exit code: 3 for Zentrik's trouble, 1 for a source's, else 0."""
     results = [await _source(source) for source in sources]
     results += _namespaces(config, sources)
+    results += await _lookups(config, sources)
     destination = await _destination(config)
     code = 3 if not destination[1] else 1 if not all(well for _, well, _ in results) else 0
     return [*results, destination], code
@@ -67,6 +71,33 @@ def _namespaces(config: Config, sources: Sequence[Source]) -> list[tuple[str, bo
         for source in sources
         if source.name in rows and rows[source.name].namespace != source.namespace
     ]
+
+
+async def _lookups(config: Config, sources: Sequence[Source]) -> list[tuple[str, bool, str]]:
+    """What keeps records from their accounts and products: a file that cannot be read, a scope the key lacks."""
+    found: list[tuple[str, bool, str]] = []
+    asked: dict[Kind, Blocked | Troubled | None] = {}
+    base, key = config.zentrik.api_base, config.zentrik.require_key().get_secret_value()
+    async with Zentrik(base, key, timeout=timedelta(seconds=10), user_agent=f"syncd/{__version__}") as zentrik:
+        for source in sources:
+            files = [rule.file for rule in source.mapping.account if rule.file is not None]
+            try:
+                for file in files:
+                    account_file(file)
+            except SourceError as error:
+                found.append((source.name, False, f"[{error.code}] {error}"))
+            kinds: tuple[tuple[Kind, str, bool], ...] = (
+                ("accounts", "account", bool(source.mapping.account)),
+                ("products", "products", bool(source.mapping.products)),
+            )
+            for kind, setting, is_wanted in kinds:
+                if is_wanted and kind not in asked:
+                    answer = await Workspace(zentrik).find(kind, "externalId", "syncd-check")
+                    asked[kind] = answer if isinstance(answer, Blocked | Troubled) else None
+                if is_wanted and (trouble := asked[kind]):
+                    told = f"its setting {setting} has no effect: {trouble.reason}"
+                    found.append((source.name, False, redact(told)))
+    return found
 
 
 async def _destination(config: Config) -> tuple[str, bool, str]:

@@ -32,6 +32,7 @@ import httpx
 from syncd.dates import UnreadableDate, instant
 from syncd.errors import CredentialsRefused, CursorStuck, RateLimited, RecordError, ShapeChanged, SourceError
 from syncd.fields import Duration, Settings, TimeZone, WebAddress, lasting
+from syncd.mapping import NOTHING, Mapping
 from syncd.pacing import Limit
 from syncd.records import (
     KINDS,
@@ -160,7 +161,7 @@ class Source:
     """A connector as the operator configured it: their name for it, its namespace, and how far back it goes.
 
     With `allow_http` it may speak plain http to other machines. `redaction` is what is taken out of its records before
-    they are kept (None: nothing).
+    they are kept (None: nothing). `mapping` is what becomes of its records on their way.
     """
 
     name: str
@@ -170,3 +171,4 @@ class Source:
     since: datetime | None = None
     allow_http: bool = False
     redaction: Redaction | None = None
+    mapping: Mapping = NOTHING

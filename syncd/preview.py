@@ -13,6 +13,7 @@ import httpx
 
 from syncd.backfill import plan
 from syncd.connector import Source
+from syncd.directory import Directory
 from syncd.errors import RecordError
 from syncd.ledger import Database, State, report
 from syncd.pull import PATIENCE, Pulled, Reading, Span, explain, read
@@ -38,6 +39,7 @@ async def preview(
     span: Span,
     pulled: Pulled,
     *,
+    directory: Directory | None = None,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> AsyncGenerator[Preview, None]:
     """What reading this source now would have posted, and then what is queued from before.
@@ -55,7 +57,9 @@ async def preview(
         while True:
             revisit_at = None
             try:
-                async with aclosing(_readings(source, http, checkpoint, spans, clock, known, pulled)) as readings:
+                async with aclosing(
+                    _readings(source, http, checkpoint, spans, clock, known, pulled, directory)
+                ) as readings:
                     async for reading in readings:
                         pulled.shown += reading.shown
                         pulled.skipped += len(reading.set_aside) + reading.filtered
@@ -89,6 +93,7 @@ async def _readings(
     clock: Callable[[], datetime],
     known: Callable[[Sequence[str]], Awaitable[Mapping[str, str | None]]],
     pulled: Pulled,
+    directory: Directory | None,
 ) -> AsyncGenerator[Reading, None]:
     """What the spans hold, one after the other; the limit counts over them all."""
     for span in spans:
@@ -96,7 +101,8 @@ async def _readings(
         left = None if span.limit is None else span.limit - pulled.new
         if left is not None and left <= 0:
             return
-        async with aclosing(read(source, http, place, replace(span, limit=left), clock(), known)) as readings:
+        rest = replace(span, limit=left)
+        async with aclosing(read(source, http, place, rest, clock(), known, directory)) as readings:
             async for reading in readings:
                 yield reading
 

@@ -13,10 +13,12 @@ from itertools import count
 import httpx
 
 from syncd.connector import Source
+from syncd.directory import Directory
 from syncd.errors import CursorStuck, LedgerError, RateLimited, RecordError, SourceError
 from syncd.ledger import Backfill, Lane, Ledger, Slice, report
 from syncd.logs import get_logger, holds_secret, redact
 from syncd.records import Checkpoint, Page, SetAside, Window
+from syncd.shape import shape
 from syncd.signals import Signal, compose
 
 log = get_logger()
@@ -136,11 +138,13 @@ async def pull(
     clock: Callable[[], datetime],
     span: Span = Span(),
     *,
+    directory: Directory | None = None,
     stopping: Callable[[], bool] = lambda: False,
     on_page: Callable[[Pulled], None] = lambda _: None,
 ) -> Pulled:
     """Read what a source has to give. Its errors end up in the result; only the ledger's are raised.
 
+    `directory` is asked for accounts and products; without one they are left out.
     It can be cancelled at any point: a page that is being stored is stored and counted first.
     """
     pulled = Pulled()
@@ -186,7 +190,7 @@ async def pull(
     try:
         checkpoint = span.slice.checkpoint if span.slice else await ledger.start_pull(source, run, clock())
         is_backlog = span.is_look_back or not checkpoint
-        async with aclosing(read(source, http, checkpoint, span, clock(), known)) as readings:
+        async with aclosing(read(source, http, checkpoint, span, clock(), known, directory)) as readings:
             async for reading in readings:
                 await _whole(take_in(reading))
                 is_cut = reading.is_cut
@@ -222,6 +226,7 @@ async def read(
     span: Span,
     now: datetime,
     known: Callable[[Sequence[str]], Awaitable[Mapping[str, str | None]]],
+    directory: Directory | None = None,
 ) -> AsyncGenerator[Reading, None]:
     """The pages of a source as signals, from its checkpoint on. The source goes on once a reading is taken in.
 
@@ -242,6 +247,9 @@ async def read(
     async with aclosing(pages):
         async for page in pages:
             circles.watch(page)
+            page, shaped = shape(source, page)
+            if directory is not None:
+                page = replace(page, records=await directory.place(source, shaped))
             reading = _compose(source, page, window, keeps_checkpoint=span.keeps_no_place)
             if left is None:
                 yield reading

@@ -53,7 +53,8 @@ class Record:
     time zone. `attributes` is small JSON worth keeping beside the signal (rating, locale, ticket number). `place` says
     where a person finds it in the source when there is no url («nps.csv line 17»); it is never sent. `version` is
     whatever the source changes with the record (a time of update, an etag): by it a later reading knows, without
-    asking for the details again, that the ledger has the record as it is (`Window.known`).
+    asking for the details again, that the ledger has the record as it is (`Window.known`). With `raw` it is posted as a
+    raw signal: these fields take the place of the text and what goes with it.
     """
 
     id: str
@@ -72,6 +73,7 @@ class Record:
     account_id: str | None = None
     account_ids: tuple[str, ...] = ()
     account_external_id: str | None = None
+    raw: Mapping[str, Json] | None = None
     place: str | None = None
     version: str | None = None
 

@@ -16,6 +16,7 @@ from syncd.connector import Connector, Source
 from syncd.detectors import Kind, is_region
 from syncd.errors import ConfigError
 from syncd.fields import Duration, Settings, TimeZone, WebAddress, is_loopback, is_open_to_all, lasting
+from syncd.mapping import NAMES, Mapping
 from syncd.redaction import Redaction
 
 _INSTANT = timedelta(milliseconds=10)
@@ -317,7 +318,7 @@ class BudgetSettings(Settings):
         return self
 
 
-class Entry(Settings):
+class Entry(Mapping):
     """What the house itself reads of an entry under `connectors`; the rest are the settings of its type.
 
     Exactly one of `every` and `cron` is set; `timezone` is the one `cron` is read in, and the one whose midnight
@@ -361,7 +362,10 @@ class ConnectorSettings(Entry):
     def source(self) -> Source:
         """The entry as the rest of the house knows it."""
         redaction = self.redact.redaction if self.redact else None
-        return Source(self.name, self.type, self.namespace, self.connector, self.since, self.allow_http, redaction)
+        mapping = Mapping.model_construct(**{name: getattr(self, name) for name in NAMES})
+        return Source(
+            self.name, self.type, self.namespace, self.connector, self.since, self.allow_http, redaction, mapping
+        )
 
     @property
     def daily(self) -> Budget | None:

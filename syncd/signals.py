@@ -21,6 +21,9 @@ from syncd.records import KINDS, Json, Link, Person, RawRecord, Record
 from syncd.redaction import Redaction
 
 JSON_TYPE = "application/json"
+OF_ALL_SIGNALS = ("name", "providerType", "occurredAt", "externalId", "sourceLinks")
+"""The fields of a text's body that a raw signal has as well."""
+
 LONGEST_ID = 512
 """An externalId of more characters is refused: ids of that length are a mistake in the mapping."""
 
@@ -93,6 +96,8 @@ def _typed(record: Record, source: Source) -> Signal:
         "sourceLinks": links,
         "sourceExternalData": dict(record.attributes),
     }
+    if record.raw is not None:
+        body = {name: body[name] for name in OF_ALL_SIGNALS} | {**record.raw, "externalId": external_id}
     return _sealed(
         external_id,
         {key: value for key, value in body.items() if value is not None and not _is_empty(value)},

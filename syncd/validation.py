@@ -13,6 +13,7 @@ from syncd import registry
 from syncd.connector import Connector
 from syncd.errors import ConfigError
 from syncd.fields import is_open_to_all, secret_fields
+from syncd.mapping import NAMES
 from syncd.mistakes import Mistake, known_names, plain, takes_text
 from syncd.places import Given, Path, rivals
 from syncd.settings import OPEN_TO_ALL, ConnectorSettings, Entry
@@ -88,9 +89,10 @@ class Validation:
         if not isinstance(entry, dict):
             self.mistake(path, "must be a mapping of settings; the first to give is its type")
             return None
-        house = {key: value for key, value in entry.items() if key in Entry.model_fields}
         chosen = self._chosen_class(entry.get("type"), (*path, "type"))
-        settled = self.made(Entry, house, path)
+        theirs = set(known_names(chosen)).intersection(NAMES) if chosen else ()  # csv has a title over its rows
+        house = {key: value for key, value in entry.items() if key in Entry.model_fields and key not in theirs}
+        settled = self.made(Entry, self._with_json_read(Entry, house, path), path)
         if chosen is None:
             return None
         # A name that both know, such as the csv type's timezone, is for both.
@@ -103,7 +105,9 @@ class Validation:
                 self.mistake((*path, setting), OPEN_TO_ALL)
         namespace = settled.namespace or connector.default_namespace(name) or f"{settled.type}:{name}"
         return self.made(
-            ConnectorSettings, {**house, "name": name, "connector": connector, "namespace": namespace}, path
+            ConnectorSettings,
+            {**self._with_json_read(Entry, house, path), "name": name, "connector": connector, "namespace": namespace},
+            path,
         )
 
     def _chosen_class(self, type_name: object, path: Path) -> type[Connector] | None:

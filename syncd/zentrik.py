@@ -33,6 +33,7 @@ from syncd.fates import (
     Verdict,
 )
 from syncd.logs import holds_secret, printable, redact
+from syncd.records import Json
 from syncd.retry import Backoff, retry_after
 from syncd.transport import Connections
 
@@ -127,6 +128,13 @@ class Troubled:
 
     reason: str
     after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What Zentrik answered, as JSON; None where it is none."""
+
+    content: Any
 
 
 class Zentrik:
@@ -251,10 +259,33 @@ class Zentrik:
             case _:
                 return answer
 
-    async def _ask_for(self, method: str, path: str) -> _Answer | Gone | Refused | Troubled:
+    async def within(
+        self,
+        scope: str,
+        method: str,
+        path: str,
+        params: Mapping[str, str | int] | None = None,
+        body: Mapping[str, Json] | None = None,
+    ) -> Said | Gone | Refused | Troubled | Blocked:
+        """Make a call below /external/v1 that needs a scope of its own. What a `Troubled` one did, nobody knows."""
+        self.calls.reads += method == "GET"
+        content = None if body is None else json.dumps(body).encode()
+        answer = await self._ask_for(method, f"/external/v1{path}", params, content)
+        match answer:
+            case _Answer() if answer.status_code in (401, 403):  # all else that the key is for may go on
+                words = _words(answer.status_code, answer.content)
+                return Blocked(f"the key lacks the scope {scope}, see Settings → API Keys ({words})")
+            case _Answer():
+                return Said(_json(answer.content))
+            case _:
+                return answer
+
+    async def _ask_for(
+        self, method: str, path: str, params: Mapping[str, str | int] | None = None, content: bytes | None = None
+    ) -> _Answer | Gone | Refused | Troubled:
         """Ask for something to be done to a signal: a response that is 2xx, or 401 or 403; else what came of it."""
         try:
-            response = await self._call(method, path)
+            response = await self._call(method, path, params, content)
         except _NO_ANSWER as error:
             return Troubled(_told(error))
         match response.status_code:
@@ -336,9 +367,12 @@ class Zentrik:
                 after = retry_after(response.headers.get("Retry-After"), self._clock())
                 return Troubled(_words(response.status_code, response.content), after)
 
-    async def _call(self, method: str, path: str, params: Mapping[str, int] | None = None) -> _Answer:
-        """Send a request without content, as `_send` does."""
-        return await self._send(method, httpx.URL(self.api_base + path, params=params), self._headers)
+    async def _call(
+        self, method: str, path: str, params: Mapping[str, str | int] | None = None, content: bytes | None = None
+    ) -> _Answer:
+        """Send a request to a path, as `_send` does."""
+        headers = self._headers if content is None else self._posting
+        return await self._send(method, httpx.URL(self.api_base + path, params=params), headers, content)
 
     async def _send(
         self,

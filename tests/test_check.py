@@ -15,6 +15,7 @@ from syncd.config import Config, ConnectorSettings, ZentrikSettings
 from syncd.connector import Source
 from syncd.errors import ConfigError, CredentialsRefused, LedgerUnusable
 from syncd.ledger import Database, Ledger
+from syncd.mapping import AccountRule, ProductRule
 from syncd.sandbox import Faults, Sandbox
 from tests.conftest import Clock, Listed, record
 
@@ -163,3 +164,27 @@ async def test_without_a_key_there_is_nothing_to_check(tmp_path: Path, api_base:
     settings = Config(zentrik=ZentrikSettings(api_base=api_base), ledger=f"sqlite:///{tmp_path / 'ledger.db'}")
     with pytest.raises(ConfigError, match="ZENTRIK_API_KEY"):
         await check(settings, [])
+
+
+async def test_what_keeps_records_from_their_accounts_is_told(tmp_path: Path, api_base: str, sandbox: Sandbox) -> None:
+    """A scope the key lacks is named with the setting that wants it, and a file that is away by its path; a key that
+    may look costs one call a kind."""
+    file = tmp_path / "accounts.csv"
+    ways = (AccountRule(file=file),)
+    mapped = WELL.model_copy(update={"account": ways, "products": (ProductRule(product="app"),)})
+    settings = config(tmp_path, api_base, mapped)
+    sandbox.faults = Faults(scopes=("signals:read", "signals:write"))
+    results, code = await check(settings, sources(settings))
+    told = [words for name, well, words in results if name == "reviews" and not well]
+    assert code == 1
+    assert [word in line for line, word in zip(told, (str(file), "accounts:read", "products:read"), strict=True)] == [
+        True, True, True,
+    ]  # fmt: skip
+    assert "its setting account has no effect" in told[1]
+
+    file.write_text("match,externalId\n")
+    sandbox.faults = Faults()
+    before = sandbox.calls.count("GET")
+    results, code = await check(settings, sources(settings))
+    assert code == 0
+    assert sandbox.calls.count("GET") - before == 4

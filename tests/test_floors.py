@@ -16,10 +16,13 @@ ROOT = Path(__file__).parent.parent
 
 FLOORS = {
     0: ("errors", "records", "fates", "cron", "places", "spans", "budgets", "retry < pacing"),
-    1: ("fields dates logs trust detectors < redaction < connector mistakes < signals http_client transport kit",),
-    2: ("ledger", "zentrik < mirror sweep", "registry", "sandbox"),
+    1: (
+        "templates fields dates logs trust detectors < expressions redaction < mapping < connector mistakes "
+        "< signals http_client transport kit < shape",
+    ),
+    2: ("ledger", "zentrik < mirror sweep workspace", "registry", "sandbox"),
     3: (
-        "pull < backfill",
+        "directory < pull < backfill",
         "dispatch",
         "track",
         "reconcile",

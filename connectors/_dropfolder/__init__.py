@@ -8,6 +8,5 @@ lines       its physical lines, and exactly where each one ends
 rows        its rows, the broken ones reported and passed over
 table       its header: which columns there are, what parts them, where the rows begin
 template    the operator's settings, read over a row
-sandbox     what they are compiled in, out of harm's way
 specs       files in the shape of the Signals import template
 """

@@ -12,9 +12,9 @@ import jinja2
 from jinja2 import meta, nodes
 from pydantic import AfterValidator
 
-from connectors._dropfolder.sandbox import Sandbox
 from connectors._dropfolder.table import Columns
 from syncd.connector import RecordError
+from syncd.kit.templates import Sandbox
 
 Cells: TypeAlias = Sequence[str]
 

@@ -9,6 +9,7 @@
     tickets        when a ticket is done, and so goes out
     conversation   meetings, tickets and reviews as the text a person would read
     people         who is who in a meeting, as far as addresses tell
+    templates      settings that are worked out for each item, in a sandbox
     markup         HTML and quoted mail as plain text
     captions       WebVTT and SRT as what was said, by whom
     adf            Atlassian documents as plain text

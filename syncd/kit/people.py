@@ -18,6 +18,10 @@ DEVICES = {
 """Where calendars, rooms and note-takers have theirs."""
 
 
+_LONGEST_DOMAIN = 253
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-")
+
+
 def role(email: str | None, host: str | None) -> str:
     """What somebody is to a meeting: its `host`; a `customer`, with an address elsewhere than the host's; else a
     `participant`."""
@@ -34,6 +38,15 @@ def company(people: Iterable[Person]) -> Organisation | None:
     domains = {_domain(person.email) for person in people if person.role == "customer"} - MAILBOXES - DEVICES - {""}
     apart = {one for one in domains if not any(one != other and _is_within(one, other) for other in domains)}
     return Organisation(domain=apart.pop()) if len(apart) == 1 else None
+
+
+def company_domain(address: str | None) -> str | None:
+    """The company's domain in an e-mail address, a web address or a domain; None where it tells of no company: a public
+    mailbox, a calendar, or what is no domain at all."""
+    host = (_domain(address) or _plain(address).partition("://")[2] or _plain(address)).partition("/")[0]
+    domain = host.partition(":")[0].removeprefix("www.").strip(".")
+    is_one = "." in domain and not set(domain) - _LETTERS and len(domain) <= _LONGEST_DOMAIN
+    return domain if is_one and domain not in MAILBOXES | DEVICES else None
 
 
 def _plain(email: str | None) -> str:

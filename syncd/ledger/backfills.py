@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from syncd.connector import Source
 from syncd.ledger.tables import backfills, slices
+from syncd.mapping import NOTHING
 from syncd.records import Checkpoint, Json
 
 Cut: TypeAlias = Callable[[datetime | None, datetime], Sequence[tuple[datetime | None, datetime]]]
@@ -62,7 +63,12 @@ class Backfill:
 
 def digest(source: Source) -> str:
     """The settings of a connector, such that a change of them is seen. A new secret is no change."""
-    return hashlib.sha256(repr(source.connector).encode(errors="surrogatepass")).hexdigest()
+    said = repr(source.connector)
+    if source.mapping != NOTHING:
+        said += repr(source.mapping)
+    if source.redaction is not None:
+        said += source.redaction.digest
+    return hashlib.sha256(said.encode(errors="surrogatepass")).hexdigest()
 
 
 # Questions

@@ -279,6 +279,17 @@ remembered = sa.Table(
 """What a rebuild found at Zentrik under names that no connector's namespace claims. A record that turns up under one is
 taken as delivered."""
 
+lookups = sa.Table(
+    "lookups",
+    metadata,
+    sa.Column("asked", sa.Text, primary_key=True),
+    sa.Column("field", sa.Text, primary_key=True),  # what it was looked for by: externalId, domain, name
+    sa.Column("kind", sa.Text, primary_key=True),  # accounts, products; creation: an account is being created
+    sa.Column("answer", JsonText),  # NULL: there was none
+    sa.Column("looked_at", Instant, nullable=False),
+)
+"""What Zentrik said of the accounts and products that records named, so that it is not asked again for each."""
+
 runs = sa.Table(
     "runs",
     metadata,

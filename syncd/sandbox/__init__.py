@@ -4,6 +4,7 @@
 
     bodies    what may be posted, checked as the reference says
     entries   one signal, and how it is shown
+    registers the accounts and products of the workspace
     books     the workspace: what was created, and what has become of it by now
     faults    how the API misbehaves
     calls     how often it was called

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import NoReturn
@@ -20,11 +20,14 @@ from syncd.sandbox.bodies import Invalid
 from syncd.sandbox.books import Books, UnknownSignal
 from syncd.sandbox.calls import CUT, Calls
 from syncd.sandbox.faults import Faults, Mischief, Mishap
+from syncd.sandbox.registers import Register, Taken, Unlisted
 from syncd.sandbox.replies import Cut, Json, garbled, pause, refusal, web_page
 
 MAX_BODY = 10 * 1024 * 1024
 MAX_LIMIT = 100
-_SIGNALS = "/api/external/v1/signals"
+_EXTERNAL = "/api/external/v1"
+_SIGNALS = f"{_EXTERNAL}/signals"
+_FILTERS = {"accounts": ("q", "name", "domain", "externalId"), "products": ("q", "name", "externalId")}
 
 Answer = Callable[[Request, bytes], Response]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -38,10 +41,18 @@ class SignalsApi:
     """The paths of the API over one workspace."""
 
     def __init__(
-        self, *, key: str, books: Books, mischief: Mischief, calls: Calls, now: Callable[[], datetime]
+        self,
+        *,
+        key: str,
+        books: Books,
+        registers: Mapping[str, Register],
+        mischief: Mischief,
+        calls: Calls,
+        now: Callable[[], datetime],
     ) -> None:
         self._key = key
         self._books = books
+        self._registers = registers
         self._mischief = mischief
         self._calls = calls
         self._now = now
@@ -59,6 +70,7 @@ class SignalsApi:
                 Route(one, self._guarded("/signals/:publicId", write, self._patch), methods=["PATCH"]),
                 Route(one, self._guarded("/signals/:publicId", delete, self._delete), methods=["DELETE"]),
                 Route(again, self._guarded("/signals/:publicId/process", write, self._process), methods=["POST"]),
+                *(route for name, register in self._registers.items() for route in self._routes(name, register)),
                 Route("/api/readyz", self._readyz, methods=["GET"]),
                 Route("/sandbox/books", self._show_books, methods=["GET"]),
                 Route("/sandbox/signals", self._show_signals, methods=["GET"]),
@@ -68,6 +80,27 @@ class SignalsApi:
         )
         app.router.redirect_slashes = False
         return app
+
+    def _routes(self, name: str, register: Register) -> Iterator[Route]:
+        """The paths of the accounts or the products."""
+        path, read, write = f"{_EXTERNAL}/{name}", f"{name}:read", f"{name}:write"
+
+        def found(request: Request, _body: bytes) -> Response:
+            limit = _number(request, "limit", default=20, least=1, most=MAX_LIMIT)
+            offset = _number(request, "offset", default=0, least=0)
+            wanted = {field: text for field in _FILTERS[name] if (text := request.query_params.get(field))}
+            return Json(register.find(wanted)[offset : offset + limit])
+
+        def one(request: Request, _body: bytes) -> Response:
+            return Json(register.get(request.path_params["id"]))
+
+        def created(_request: Request, body: bytes) -> Response:
+            return Json(register.create(_parsed(body)), status_code=201)
+
+        lookups, creations = self._mischief.to_lookup, self._mischief.to_account
+        yield Route(path, self._guarded(f"/{name}", read, found, lookups), methods=["GET"])
+        yield Route(f"{path}/{{id}}", self._guarded(f"/{name}/:id", read, one, lookups), methods=["GET"])
+        yield Route(path, self._guarded(f"/{name}", write, created, creations), methods=["POST"])
 
     def _guarded(
         self, route: str, scope: str, answer: Answer, mishaps: Callable[[], Mishap | None] | None = None
@@ -139,7 +172,9 @@ class SignalsApi:
             return refusal(400, "bad_request", str(error))
         except Invalid as error:
             return refusal(422, "validation_failed", str(error))
-        except UnknownSignal as error:
+        except Taken as error:
+            return refusal(409, "conflict", str(error))
+        except (UnknownSignal, Unlisted) as error:
             return refusal(404, "not_found", str(error))
 
     def _too_many(self) -> Response:

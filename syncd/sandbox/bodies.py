@@ -80,13 +80,13 @@ IsoDate = Annotated[datetime, PlainValidator(_iso_date)]
 Filled = Annotated[str, StringConstraints(pattern=r"\S")]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
     """A JSON object as the API spells it. Fields it does not know are accepted and forgotten."""
 
     model_config = ConfigDict(strict=True, frozen=True, alias_generator=to_camel)
 
 
-class SourceLink(_Body):
+class SourceLink(Body):
     """Where a person finds the original."""
 
     url: AnyHttpUrl
@@ -95,7 +95,7 @@ class SourceLink(_Body):
     primary: bool | None = None
 
 
-class SourceDescriptor(_Body):
+class SourceDescriptor(Body):
     """Where a raw signal comes from, in the words of its processor."""
 
     model_config = ConfigDict(extra="allow")
@@ -104,7 +104,7 @@ class SourceDescriptor(_Body):
     external_data: JsonObject | None = Field(default=None, alias="external_data")
 
 
-class _Creation(_Body):
+class _Creation(Body):
     """What both ways of creating a signal have in common."""
 
     name: str | None = None
@@ -202,7 +202,7 @@ class RawBody(_Creation):
         )
 
 
-class PatchBody(_Body):
+class PatchBody(Body):
     """The fields of a signal that can be changed; the ones not sent stay as they are."""
 
     source: SourceDescriptor | None = None
@@ -227,7 +227,7 @@ def patch(body: object) -> PatchBody:
     return _read(PatchBody, body)
 
 
-_Kind = TypeVar("_Kind", bound=_Body)
+_Kind = TypeVar("_Kind", bound=Body)
 
 
 def _read(model: type[_Kind], body: object) -> _Kind:

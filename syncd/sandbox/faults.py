@@ -40,7 +40,10 @@ Mishap = Literal[
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 
-SCOPES = ("signals:read", "signals:write", "signals:delete")
+SCOPES = (
+    *("signals:read", "signals:write", "signals:delete"),
+    *("accounts:read", "accounts:write", "products:read", "products:write"),
+)
 
 
 class Faults(BaseModel):
@@ -56,6 +59,10 @@ class Faults(BaseModel):
     share_of_posts: Mapping[Mishap, Share] = {}
     next_reads: tuple[Mishap, ...] = ()
     share_of_reads: Mapping[Mishap, Share] = {}
+    next_lookups: tuple[Mishap, ...] = ()
+    """The same for the calls that look for accounts and products."""
+    next_accounts: tuple[Mishap, ...] = ()
+    """The same for those that create one."""
 
     latency: Seconds = 0
     """Seconds every call waits before it is looked at. A post is stored then even if its caller has left."""
@@ -107,6 +114,8 @@ class Mischief:
         self._faults = faults
         self._next_posts = deque(faults.next_posts)
         self._next_reads = deque(faults.next_reads)
+        self._next_lookups = deque(faults.next_lookups)
+        self._next_accounts = deque(faults.next_accounts)
         self._allowance = max(1.0, faults.rate_limit or 1.0)
         self._counted_at = self._now()
 
@@ -117,6 +126,14 @@ class Mischief:
     def to_read(self) -> Mishap | None:
         """What happens to this read."""
         return self._drawn(self._next_reads, self._faults.share_of_reads)
+
+    def to_lookup(self) -> Mishap | None:
+        """What happens to this look for an account or a product."""
+        return self._drawn(self._next_lookups, {})
+
+    def to_account(self) -> Mishap | None:
+        """What happens to the creation of this account or product."""
+        return self._drawn(self._next_accounts, {})
 
     def too_fast(self) -> bool:
         """Whether this call is one too many; if not, it is counted."""

@@ -18,6 +18,7 @@ from syncd.sandbox.app import SignalsApi
 from syncd.sandbox.books import Books, Order
 from syncd.sandbox.calls import Calls
 from syncd.sandbox.faults import Faults, Mischief
+from syncd.sandbox.registers import accounts, products
 from syncd.sandbox.replies import ABORT, STOPPING
 
 HOST = "127.0.0.1"
@@ -32,8 +33,8 @@ def _utc_now() -> datetime:
 class Sandbox:
     """An imitation of the Signals API, for as long as it is served.
 
-    `books` is the workspace, `calls` the tally of calls; `faults` may be set at any time. The same `seed`
-    gives the same ids, insights and mishaps for the same calls.
+    `books` is the workspace, beside it `accounts` and `products`; `calls` is the tally of calls; `faults` may be set at
+    any time. The same `seed` gives the same ids, insights and mishaps for the same calls.
     """
 
     def __init__(
@@ -58,7 +59,16 @@ class Sandbox:
             dedup=dedup,
             fails=self._mischief.fails,
         )
-        api = SignalsApi(key=key, books=self.books, mischief=self._mischief, calls=self.calls, now=now)
+        self.accounts = accounts(now, random.Random(f"accounts {seed}"))  # noqa: S311 - as above
+        self.products = products(now, random.Random(f"products {seed}"))  # noqa: S311 - as above
+        api = SignalsApi(
+            key=key,
+            books=self.books,
+            registers={"accounts": self.accounts, "products": self.products},
+            mischief=self._mischief,
+            calls=self.calls,
+            now=now,
+        )
         self._app = api.app()
 
     @property

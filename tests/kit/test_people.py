@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncd.connector import Organisation, Person
-from syncd.kit.people import company, role
+from syncd.kit.people import company, company_domain, role
 
 HOST = "Sam@Acme.test"
 
@@ -60,3 +60,25 @@ def test_the_company_is_the_only_one_there(emails: list[str | None], domain: str
     there = [Person(None, email, "customer") for email in emails]
     found = company([Person("Sam", HOST, "host"), Person("Lee", "lee@elsewhere.test", "participant"), *there])
     assert found == (Organisation(domain=domain) if domain else None)
+
+
+@pytest.mark.parametrize(
+    ("address", "domain"),
+    [
+        ("Ada@Acme.test", "acme.test"),
+        ("https://www.acme.test:8080/about?x=1", "acme.test"),
+        ("acme.test", "acme.test"),
+        ("WWW.Acme.test.", "acme.test"),
+        ("ada@gmail.com", None),
+        ("room@resource.calendar.google.com", None),
+        ("localhost", None),
+        ("Acme Ltd.", None),
+        ("ä.test", None),
+        ("a." * 200 + "test", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_companys_domain(address: str | None, domain: str | None) -> None:
+    """A company is known by the domain of its addresses; a public mailbox, or what is no domain, tells of none."""
+    assert company_domain(address) == domain

@@ -76,6 +76,14 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.BigInteger, nullable=False),
     )
     op.create_table(
+        "lookups",
+        sa.Column("asked", sa.Text, primary_key=True),
+        sa.Column("field", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("answer", sa.Text),
+        sa.Column("looked_at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
         "alerts",
         sa.Column("kind", sa.Text, primary_key=True),
         sa.Column("connector", sa.Text, primary_key=True),
