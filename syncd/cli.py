@@ -171,6 +171,7 @@ def run(ctx: click.Context) -> None:
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many records from each connector.")
 @click.option("--dry-run", is_flag=True, help="Show what would be posted; send nothing, store nothing.")
+@click.option("--allow-deletes", is_flag=True, help="Delete at Zentrik what NAMES deleted, however much it is.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for outcomes.")
 @click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long for outcomes (300).")
 @click.option("--json", "as_json", is_flag=True, help="Print figures, or bodies, as JSON.")
@@ -182,6 +183,7 @@ def run_once(
     until: datetime | None,
     limit: int | None,
     dry_run: bool,
+    allow_deletes: bool,
     no_wait: bool,
     wait: float | None,
     as_json: bool,
@@ -193,13 +195,18 @@ def run_once(
         raise click.UsageError("--no-wait and --wait do not go together")
     if since and until and since >= until:
         raise click.UsageError("--since must come before --until")
+    if allow_deletes and not names:
+        raise click.UsageError("--allow-deletes wants the NAMES of the connectors it is for")
     config = _config(ctx)
     sources = _sources(config, names)
     span = Span(since, until, limit)
     if dry_run:
         ctx.exit(_run(_dry_run(config, sources, span, as_json)))
     patience = timedelta(0) if no_wait else None if wait is None else timedelta(seconds=wait)
-    ctx.exit(_run(_one_round(config, sources, span, patience, only=bool(names), as_json=as_json)))
+    one_round = _one_round(
+        config, sources, span, patience, only=bool(names), as_json=as_json, allow_deletes=allow_deletes
+    )
+    ctx.exit(_run(one_round))
 
 
 @cli.command()
@@ -265,7 +272,7 @@ def signals(
 @click.pass_context
 def show(ctx: click.Context, external_id: str, as_json: bool) -> None:
     """Show everything known of one signal (by its externalId, or SIGNAL-n)."""
-    from syncd.ledger import report
+    from syncd.ledger import report, revisions
 
     database = _ledger(_config(ctx))
     missing = ConfigError(f"the ledger knows no signal {external_id!r}; `syncd signals` lists them")
@@ -277,6 +284,7 @@ def show(ctx: click.Context, external_id: str, as_json: bool) -> None:
         if row is None:
             raise missing
         history, body = report.history(db, row), report.body(db, row)
+        under_way = revisions.under_way(db, row.id)
     if as_json:
         _print_json(
             {
@@ -291,12 +299,15 @@ def show(ctx: click.Context, external_id: str, as_json: bool) -> None:
                 "history": [
                     {"at": report.iso(event.at), "event": event.event, "detail": event.detail} for event in history
                 ],
+                "revisions": [
+                    {"step": step, "dueAt": report.iso(due_at), "detail": told} for step, due_at, told in under_way
+                ],
             }
         )
     else:
         from syncd import screens
 
-        _console().print(screens.signal(row, history, body, datetime.now(UTC)))
+        _console().print(screens.signal(row, history, body, datetime.now(UTC), [told for *_, told in under_way]))
 
 
 @cli.command()
@@ -691,7 +702,14 @@ def _say(text: str, *, err: bool = False) -> None:
 
 
 async def _one_round(
-    config: Config, sources: Sequence[Source], span: Span, wait: timedelta | None, *, only: bool, as_json: bool
+    config: Config,
+    sources: Sequence[Source],
+    span: Span,
+    wait: timedelta | None,
+    *,
+    only: bool,
+    as_json: bool,
+    allow_deletes: bool,
 ) -> int:
     from syncd.app import open_house
 
@@ -700,7 +718,7 @@ async def _one_round(
         came = stop_on_signal(house.stop.set)
         with _progress(house):
             try:
-                await house.run_once(sources, span, wait, only=only)
+                await house.run_once(sources, span, wait, only=only, allow_deletes=allow_deletes)
             except DestinationError as error:  # what was done before it is told all the same
                 trouble = error
     if as_json:

@@ -215,8 +215,10 @@ def _counts(connector: ConnectorStatus) -> Text:
     return Text("\n").join(Text(words, style) for words, style in counted) if counted else Text("-")
 
 
-def signal(row: SignalRow, history: Sequence[Event], body: bytes | None, now: datetime) -> Group:
-    """Everything known of one signal."""
+def signal(
+    row: SignalRow, history: Sequence[Event], body: bytes | None, now: datetime, under_way: Sequence[str] = ()
+) -> Group:
+    """Everything known of one signal. `under_way` tells of changes at its source that are not through yet."""
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
@@ -235,6 +237,7 @@ def signal(row: SignalRow, history: Sequence[Event], body: bytes | None, now: da
         ("posts", str(row.attempts) if row.attempts else None),
         ("next step", ago(row.due_at, now) if row.due_at else None),
         ("last error", row.last_error),
+        ("under way", "\n".join(under_way)),
         ("body", f"{len(body):,} bytes (shown by --json)" if body else "no longer kept"),
     ):
         if value:

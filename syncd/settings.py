@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time, timedelta
 from email.errors import HeaderParseError
 from email.headerregistry import Address
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -12,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_va
 
 from syncd import cron
 from syncd.connector import Connector, Source
+from syncd.edits import DeleteGuard, Edits, OnChange, OnDelete
 from syncd.errors import ConfigError
 from syncd.fields import Duration, Settings, TimeZone, WebAddress, is_loopback, is_open_to_all, lasting
 
@@ -82,6 +85,14 @@ def _cron(text: str | None) -> str | None:
     if text is not None:
         cron.parse(text)
     return text
+
+
+def _share(text: str) -> str:
+    """A percentage from 0% to 100%."""
+    found = re.fullmatch(r"([0-9]{1,3})\s*%", text.strip(), re.ASCII)
+    if not found or int(found[1]) > 100:
+        raise ValueError("is no share; write it in whole percent, like 5%")
+    return f"{int(found[1])}%"
 
 
 def _namespace(text: str | None) -> str | None:
@@ -241,11 +252,24 @@ class AlertSettings(Settings):
     lag_over: Annotated[Duration, lasting(timedelta(seconds=1), _YEAR)] | None = _HOUR
 
 
+class DeleteGuardSettings(Settings):
+    """How many deletions at a source are believed in 24 hours: a `share` of its records, and `most` in all."""
+
+    share: Annotated[str, AfterValidator(_share)] = "5%"
+    most: Annotated[int, Field(ge=0, le=1_000_000)] = 50
+
+    @property
+    def guard(self) -> DeleteGuard:
+        """The same, to reckon with."""
+        return DeleteGuard(Fraction(int(self.share.removesuffix("%")), 100), self.most)
+
+
 class Entry(Settings):
     """What the house itself reads of an entry under `connectors`; the rest are the settings of its type.
 
     Exactly one of `every` and `cron` is set; `timezone` is the one `cron` is read in. `since` is in UTC. `allow_http`
-    permits plain http to other machines.
+    permits plain http to other machines. `on_change`, `settle_changes`, `on_delete` and `delete_guard` say what is done
+    about records that change or are deleted at the source.
     """
 
     type: str
@@ -256,6 +280,10 @@ class Entry(Settings):
     namespace: Namespace | None = None
     enabled: bool = True
     allow_http: bool = False
+    on_change: OnChange = "ignore"
+    settle_changes: Annotated[Duration, lasting(timedelta(0), _YEAR)] = timedelta(minutes=15)
+    on_delete: OnDelete = "keep"
+    delete_guard: DeleteGuardSettings = DeleteGuardSettings()
 
     @model_validator(mode="before")
     @classmethod
@@ -279,9 +307,14 @@ class ConnectorSettings(Entry):
     connector: Connector
 
     @property
+    def edits(self) -> Edits:
+        """What is done about records that change or are deleted at the source."""
+        return Edits(self.on_change, self.settle_changes, self.on_delete, self.delete_guard.guard)
+
+    @property
     def source(self) -> Source:
         """The entry as the rest of the house knows it."""
-        return Source(self.name, self.type, self.namespace, self.connector, self.since, self.allow_http)
+        return Source(self.name, self.type, self.namespace, self.connector, self.since, self.allow_http, self.edits)
 
 
 def ledger_address(text: str) -> str:

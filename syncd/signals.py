@@ -23,6 +23,10 @@ JSON_TYPE = "application/json"
 LONGEST_ID = 512
 """An externalId of more characters is refused: ids of that length are a mistake in the mapping."""
 
+EVIDENCE = ("name", "text", "signalType", "additionalContext", "occurredAt", "data")
+"""What Zentrik draws insights from. Whatever else stands in a body (links, counters, accounts) may change with the day.
+`data` holds the words of a raw body."""
+
 _UNSPEAKABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """A control character, or half a character."""
 
@@ -32,7 +36,8 @@ class Signal:
     """What the ledger keeps of a record: its name at Zentrik, the bytes to post, and a few words for people.
 
     `body` is UTF-8 JSON, encoded once; `fingerprint` is its sha256. Both stay the same for the same record for ever,
-    so a record that is seen again is known by them.
+    so a record that is seen again is known by them. `content` is a digest of what is evidence in it (`EVIDENCE`): only
+    where that differs has the record changed.
     """
 
     external_id: str
@@ -44,6 +49,7 @@ class Signal:
     source_url: str | None = None
     place: str | None = None
     version: str | None = None
+    content: bytes = b""
 
 
 def compose(record: Record | RawRecord, source: Source) -> Signal:
@@ -130,8 +136,10 @@ def _sealed(
     try:
         written = _JSON.encode(body)
         if holds_secret(written):
-            written = _JSON.encode(redact_json(json.loads(written)))
+            body = redact_json(json.loads(written))
+            written = _JSON.encode(body)
         encoded = written.encode()
+        content = _content(body)
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"it cannot be written as JSON: {error}") from error
     return Signal(
@@ -144,7 +152,29 @@ def _sealed(
         source_url=_for_people(source_url),
         place=_for_people(place),
         version=_for_people(version),
+        content=content,
     )
+
+
+def named(body: bytes, external_id: str) -> bytes:
+    """The body under another externalId, the rest as it is."""
+    return _JSON.encode({**json.loads(body), "externalId": external_id}).encode()
+
+
+def content_of(body: bytes) -> bytes:
+    """The digest of the evidence in a body."""
+    return _content(json.loads(body))
+
+
+def _content(body: Mapping[str, Json]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for key in EVIDENCE:
+        value = body.get(key)
+        if value is not None:
+            told = value if isinstance(value, str) else _JSON.encode(value)
+            digest.update(f"{key} {len(told)} ".encode())
+            digest.update(told.encode())
+    return digest.digest()
 
 
 def _as_dict(value: object) -> dict[str, Json]:

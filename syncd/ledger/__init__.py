@@ -2,8 +2,8 @@
 
 `tables` names the states, `database` opens and migrates, `presence` shows which runs are alive. `ledger` is every
 write; what it does stands in `pages` (reading), `posts` (posting), `tempo` (how fast), `outcomes` (following),
-`matching` (comparing with Zentrik) and `events` (the history); what these share of SQL is `statements`. `copy` moves a
-ledger to another database. `report` is every read for people.
+`revisions` (edits and deletions at the source), `matching` (comparing with Zentrik) and `events` (the history); what
+these share of SQL is `statements`. `copy` moves a ledger to another database. `report` is every read for people.
 """
 
 from syncd.ledger.database import Database

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from syncd.connector import Source
 from syncd.errors import LedgerError, RateLimited, SourceError
-from syncd.ledger import outcomes, pages, posts, tempo
+from syncd.ledger import outcomes, pages, posts, revisions, tempo
 from syncd.ledger.database import Database
 from syncd.ledger.events import tell
 from syncd.ledger.outcomes import Look, Waiting
@@ -258,16 +258,21 @@ class Ledger:
         now: datetime,
         lane: Lane = Lane.NEWS,
         unchanged_at: Sequence[str] = (),
+        deleted: Sequence[str] = (),
     ) -> PageTally:
         """Store a page: its new signals queued in that lane, its changed ones noted, and the checkpoint after them, all
         or nothing. What was set aside where a good record stands now, or at `unchanged_at`, is forgotten.
 
         A changed record takes the place of one that Zentrik does not have yet (queued or rejected). While nobody knows
         whether it has it (sending or unknown), the new one is kept beside it, and takes its place if it turns out that
-        it has not. For any other only the change is noted. `checkpoint` None leaves the stored one alone. The page
-        renews the run's lease; raises `AlreadyReading` when another run has taken the reading over since.
+        it has not. For any other the change is noted, and acted on as the source's `edits` say; so is that records were
+        `deleted` there. `checkpoint` None leaves the stored one alone. The page renews the run's lease; raises
+        `AlreadyReading` when another run has taken the reading over since.
         """
         tally = pages.store(db, source, page, run, now, lane)
+        revisions.note(db, source, tally.edited, now)
+        revisions.unmark(db, [signal.external_id for signal in page])
+        revisions.mark(db, source, deleted, now)
         good = [*(signal.place for signal in page if signal.place), *unchanged_at]
         pages.keep_aside(db, source, good, aside, run, now)
         kept: dict[str, object] = {"lease_until": now + self.leases.pull}
