@@ -273,7 +273,7 @@ def advance(db: sa.Connection, revision: Revision, step: Step, due_at: datetime 
 
 def others(db: sa.Connection, run: int) -> set[int]:
     """The other runs that have, or had when they died, something in hand."""
-    return set(db.scalars(sa.select(sa.distinct(revisions.c.run_id)).where(revisions.c.run_id != run)))
+    return set(db.scalars(sa.select(revisions.c.run_id).where(revisions.c.run_id != run).distinct()))
 
 
 def free(db: sa.Connection, dead: Collection[int], now: datetime) -> None:
