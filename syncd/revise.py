@@ -58,6 +58,8 @@ class Reviser:
 
         Raises `KeyRefused` when the key may not even read.
         """
+        if await self.ledger.ask(revisions.is_quiet):
+            return
         now = self.clock()
         await self.ledger.change(revisions.drop_settling, self._who("ignore", only))
         for each in await self.ledger.change(revisions.weigh, self._of(only), now, allowed=self.allowed):
@@ -79,6 +81,8 @@ class Reviser:
 
     async def finish(self, only: Sequence[str] | None = None) -> None:
         """Delete what has been replaced, and put back what could not be. Raises `KeyRefused`."""
+        if await self.ledger.ask(revisions.is_quiet):
+            return
         await self.ledger.change(revisions.judge, only, self.clock())
         await self._take(AFTERWARDS, only)
 

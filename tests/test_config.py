@@ -618,6 +618,16 @@ def entry(lines: str) -> str:
             id="connector-setting",
         ),
         pytest.param(
+            entry("delete_guard: {share: lots}"),
+            "config.yaml:3: connectors.a.delete_guard.share: is no share; write it in whole percent, like 5%",
+            id="share",
+        ),
+        pytest.param(
+            entry("on_change: overwrite"),
+            "config.yaml:3: connectors.a.on_change: must be one of 'ignore', 'append' or 'replace'",
+            id="on-change",
+        ),
+        pytest.param(
             entry("evry: 5m"),
             "config.yaml:3: connectors.a.evry: unknown setting; did you mean every?",
             id="house-setting",
@@ -625,8 +635,8 @@ def entry(lines: str) -> str:
         pytest.param(
             entry("connector: x"),
             "config.yaml:3: connectors.a.connector: unknown setting; known here: allow_http, api_token, "
-            "api_token_file, cron, enabled, every, labels, mood, namespace, region, since, subdomain, teams, timezone, "
-            "type, users",
+            "api_token_file, cron, delete_guard, enabled, every, labels, mood, namespace, on_change, on_delete, "
+            "region, settle_changes, since, subdomain, teams, timezone, type, users",
             id="not-a-setting",
         ),
         pytest.param(
@@ -777,7 +787,8 @@ ledger: nowhere
         "config.yaml:3: connectors.two.every: 1s is too short; write 10s or more",
         "config.yaml:3: connectors.two.teams: must be a list, like [one, two]",
         "config.yaml:3: connectors.two.colour: unknown setting; known here: allow_http, api_token, api_token_file, "
-        "cron, enabled, every, labels, mood, namespace, region, since, subdomain, teams, timezone, type, users",
+        "cron, delete_guard, enabled, every, labels, mood, namespace, on_change, on_delete, region, settle_changes, "
+        "since, subdomain, teams, timezone, type, users",
         "config.yaml:5: zentrik.concurrency: must be 1 or more",
         "config.yaml:6: ledger: is not the address of a ledger; write sqlite:///syncd.db or "
         "postgresql+psycopg://user@host/database",

@@ -11,18 +11,21 @@ from fractions import Fraction
 import pytest
 from structlog.testing import capture_logs
 
+from syncd.audit import audit
 from syncd.connector import Source
 from syncd.dispatch import Delivery, dispatch
 from syncd.edits import DeleteGuard, Edits, OnChange
 from syncd.ledger import Ledger, State, report, revisions
 from syncd.ledger.revisions import Step
+from syncd.mirror import Mirror
 from syncd.pacing import Gate, LookSchedule
+from syncd.reconcile import reconcile
 from syncd.revise import Reviser
 from syncd.sandbox import Faults, Sandbox
 from syncd.signals import Signal, compose
 from syncd.track import track
-from syncd.zentrik import Zentrik
-from tests.conftest import Clock, OnSQLite, at, longest, record, rows, signal, source
+from syncd.zentrik import Listing, Zentrik
+from tests.conftest import Clock, OnSQLite, at, at_once, longest, record, rows, signal, source
 
 MINUTES = timedelta(minutes=1)
 FAIL = "[sandbox: fail]"
@@ -330,6 +333,42 @@ class TestReplace:
                 await here.work()
             assert here.there() == {NAME: SECOND}
             assert sandbox.books.absences(NAME) == []
+
+    async def test_a_lost_answer_is_looked_for_and_not_taken_for_the_old_one(
+        self, ledger: Ledger, clock: Clock
+    ) -> None:
+        """When nobody heard that the new text arrived it is found, even while a late page shows the old one under its
+        old name; it is never posted twice."""
+        sandbox = Sandbox(now=clock)
+        async with desk(ledger, clock, sandbox, on_change="replace", settle=timedelta(0)) as here:
+            await here.delivered(signal(1, FIRST))
+            await here.read(signal(1, SECOND))
+            stale = await here.zentrik.list()
+            assert isinstance(stale, Listing)
+            sandbox.faults = Faults(next_posts=("cut_after",))
+            await here.work()
+            assert await here.states() == {"r-1": State.UNKNOWN}
+            clock.move(60)
+            mirror = Mirror()
+            mirror.note(stale.signals, clock())
+            found = await reconcile(ledger, here.zentrik, here.run, clock, mirror=mirror, pause=at_once)
+            assert found.found == 1
+            await here.work()
+            assert here.there() == {NAME: SECOND}
+            assert sandbox.books.created == 2
+            assert sandbox.books.absences(NAME) == []
+
+    async def test_an_audit_in_the_middle_of_it_finds_nothing_amiss(self, ledger: Ledger, clock: Clock) -> None:
+        """The signal that makes room is ours under its other name: it is neither entered nor deleted as a double."""
+        sandbox = Sandbox(now=clock, processing_takes=timedelta(minutes=30))
+        async with desk(ledger, clock, sandbox, on_change="replace", settle=timedelta(0)) as here:
+            await here.delivered(signal(1, FIRST))
+            await here.work(minutes=40)
+            await here.read(signal(1, SECOND))
+            await here.work()
+            assert len(here.there()) == 2
+            found = await audit(ledger, here.zentrik, {"listed:reviews": "reviews"}, clock)
+            assert found.differences == []
 
 
 class TestDeletions:

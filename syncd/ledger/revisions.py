@@ -180,6 +180,11 @@ def _of(names: Collection[str] | None) -> Sequence[sa.ColumnElement[bool]]:
     return () if names is None else (signals.c.connector.in_(names),)
 
 
+def is_quiet(db: sa.Connection) -> bool:
+    """Whether nothing at all is under way, as nearly always."""
+    return not db.scalar(sa.select(sa.exists().select_from(revisions)))
+
+
 def settled(db: sa.Connection, names: Collection[str], now: datetime, limit: int) -> list[int]:
     """The signals of these connectors whose changes have stood, and to which nothing else is happening."""
     due = _joined(revisions.c.signal_id).where(
@@ -197,6 +202,8 @@ def put_off(db: sa.Connection, ids: Sequence[int], until: datetime, why: str) ->
 def next_due(db: sa.Connection, now: datetime, names: Collection[str], only: Sequence[str] | None) -> datetime | None:
     """When the next step before a post is due, changes that have not stood for long enough left out; `names` are the
     connectors whose changes are acted on."""
+    if is_quiet(db):
+        return None
     first = sa.func.min(revisions.c.due_at, type_=revisions.c.due_at.type)
     going = _joined(first).where(revisions.c.step.in_([Step.RENAMING, Step.ERASING]), *_of(only))
     wanted = set(names) if only is None else set(names) & set(only)
@@ -208,6 +215,8 @@ def next_due(db: sa.Connection, now: datetime, names: Collection[str], only: Seq
 
 def next_outcome(db: sa.Connection, now: datetime, only: Sequence[str] | None) -> datetime | None:
     """When the next step after a post is due: at once where the outcome of one is known."""
+    if is_quiet(db):
+        return None
     judged = _joined(revisions.c.id).where(revisions.c.step == Step.POSTING, _is_decided(), *_of(only))
     if db.scalar(judged.limit(1)) is not None:
         return now

@@ -47,6 +47,7 @@ def ends_with(operator: Operator, sandbox: Sandbox, text: str, point: str) -> No
         assert revisions.under_way(db, row.id) == [], f"cut off at {point}"
 
 
+@pytest.mark.timeout(900)  # three runs to each point
 @pytest.mark.parametrize("kind", FEWEST)
 def test_wherever_it_ends_one_signal_with_the_new_text_is_left(stage: Stage, kind: str) -> None:
     """Evidence is never absent and never doubled for good, whatever point of a replacement is the last."""
