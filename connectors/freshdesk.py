@@ -241,6 +241,7 @@ class Freshdesk(Tickets):
             before=before,
             after=after,
             filtered=len(tickets) - len(ready),
+            deleted=[str(ticket.id) for ticket in tickets if ticket.deleted],
         )
 
     def _is_ready(self, ticket: Ticket, window: Window) -> bool:

@@ -35,6 +35,8 @@ NOT_YET = timedelta(seconds=61)
 """A `start_time` within the last minute is refused."""
 
 SETTLED = ("solved", "closed")
+DELETED = "deleted"
+"""The status a deleted ticket stays in the export with; it comes again a month later, when its words are scrubbed."""
 UNWANTED = {"closed_by_merge", "spam"}
 """Tags of tickets whose conversation lives on elsewhere, or is none."""
 
@@ -257,10 +259,11 @@ class Zendesk(Tickets):
             before=before,
             after=after,
             filtered=len(tickets) - len(ready),
+            deleted=[str(ticket.id) for ticket in tickets if ticket.status == DELETED],
         )
 
     def _is_ready(self, ticket: Ticket, window: Window) -> bool:
-        if ticket.status == "deleted" or set(ticket.tags) & UNWANTED or not window.holds(ticket.created_at):
+        if ticket.status == DELETED or set(ticket.tags) & UNWANTED or not window.holds(ticket.created_at):
             return False
         return self.goes_out(is_done=ticket.status in SETTLED, touched=ticket.updated_at, now=window.now)
 

@@ -27,7 +27,7 @@ from syncd.errors import KeyRefused, NotReady, SyncdError
 from syncd.figures import Figures, Moved, halted
 from syncd.folders import stirred
 from syncd.late_redaction import redact_unsent
-from syncd.ledger import Database, Leases, Ledger, State, report, spending
+from syncd.ledger import Database, Leases, Ledger, State, report, revisions, spending
 from syncd.logs import context, get_logger
 from syncd.mirror import Mirror
 from syncd.pacing import Gate, LookSchedule, NackWindow, ProcessingBudget
@@ -37,6 +37,7 @@ from syncd.rebuild import Rebuilt, rebuild
 from syncd.reconcile import Reconciled, reconcile
 from syncd.rerun import Rerun, rerun, rerun_failed
 from syncd.retry import Backoff
+from syncd.revise import Reviser
 from syncd.scheduler import Scheduler, Timetable, held_until, next_run, spread
 from syncd.settings import ConnectorSettings
 from syncd.track import Tracked, track
@@ -95,6 +96,7 @@ class House:
     missed: set[str] = field(default_factory=set)  # those of them that have something new since their reading began
     beats: dict[str, datetime] = field(default_factory=dict)  # when each loop came round last
     scheduler: Scheduler = field(default_factory=Scheduler)
+    reviser: Reviser = field(init=False)  # of what changes or is deleted at the sources
     endures: bool = False  # whether a refused key is waited out
     is_refused: bool = False  # whether the key was refused last
     on_change: Callable[[Figures], None] = lambda _: None
@@ -102,17 +104,23 @@ class House:
 
     def __post_init__(self) -> None:
         self.directory = Directory(Workspace(self.zentrik), Kept(self.ledger), self.clock)
+        edits = {name: entry.edits for name, entry in self.config.connectors.items()}
+        self.reviser = Reviser(self.ledger, self.zentrik, self.run, self.clock, edits, self.mirror)
 
     # One round
 
-    async def run_once(self, sources: Sequence[Source], span: Span, wait: timedelta | None, *, only: bool) -> Figures:
+    async def run_once(
+        self, sources: Sequence[Source], span: Span, wait: timedelta | None, *, only: bool, allow_deletes: bool = False
+    ) -> Figures:
         """Read the sources, post what is due, and follow it to its outcomes, or until `wait` is over (None: 5 minutes;
         zero: do not follow).
 
-        `only` keeps to signals of these sources, and reads those that are paused as well. Raises `DestinationError` and
+        `only` keeps to signals of these sources, and reads those that are paused as well. `allow_deletes` has what was
+        deleted at these sources deleted at Zentrik, however much it is. Raises `DestinationError` and
         `LedgerError`.
         """
         names = [source.name for source in sources] if only else None
+        self.reviser.allowed = [source.name for source in sources] if allow_deletes else ()
         reading = asyncio.Event()
         posting = asyncio.Event()
 
@@ -387,10 +395,13 @@ class House:
             self.news.clear()
             last_look = done()
             accepted_before = self.figures.accepted
+            await self._revise(self.reviser.begin, only)
             await self._post_due(only)
             if patience is not None:
                 await self._give_up_on_zentrik()
             queued, elsewhere = await self.ledger.ask(spending.undelivered, only, self.config.budgets, self.clock())
+            revised = await self.ledger.ask(revisions.next_due, self.clock(), self.reviser.acting, only)
+            queued = min((due for due in (queued, revised) if due), default=None)
             if queued is not None:
                 queued = max(queued, self.clock() + self.gate.opens_in(self.clock()))
             if last_look:
@@ -496,7 +507,10 @@ class House:
                 except KeyRefused as error:
                     self._endure(error)
                     gate.park(str(error), _REFUSED, self.clock())
+            await self._revise(self.reviser.finish, only)
             due = await self._next_due((State.PROCESSING, State.FAILED), only)
+            revised = await self.ledger.ask(revisions.next_outcome, self.clock(), only)
+            due = min((each for each in (due, revised) if each), default=None)
             if self.stop.is_set() or (done.is_set() and due is None):
                 return
             if is_last or (deadline is not None and due is not None and due > deadline + patience):
@@ -510,6 +524,16 @@ class House:
                 await self._sleep_until(wake, wakes=(self.stop, done))
             else:
                 await self._sleep_until(min(wake, deadline), wakes=(self.stop,))
+
+    async def _revise(
+        self, part: Callable[[Sequence[str] | None], Awaitable[None]], only: Sequence[str] | None
+    ) -> None:
+        """One round of what changed or was deleted at the sources; while Zentrik is not well, none."""
+        if not self.gate.opens_in(self.clock()):
+            try:
+                await self._unless_stopped(part(only))
+            except KeyRefused as error:
+                self._endure(error)
 
     async def _look_for_outcomes(self, only: Sequence[str] | None, gate: Gate, horizon: timedelta) -> int:
         """One round of asking for what is due within `horizon`; how many calls it took."""

@@ -26,7 +26,7 @@ async def check(config: Config, sources: Sequence[Source]) -> tuple[list[tuple[s
     results = [await _source(source) for source in sources]
     results += _namespaces(config, sources)
     results += await _lookups(config, sources)
-    destination = await _destination(config)
+    destination = await _destination(config, [source.name for source in sources if source.edits.needs_deleting])
     code = 3 if not destination[1] else 1 if not all(well for _, well, _ in results) else 0
     return [*results, destination], code
 
@@ -100,14 +100,19 @@ async def _lookups(config: Config, sources: Sequence[Source]) -> list[tuple[str,
     return found
 
 
-async def _destination(config: Config) -> tuple[str, bool, str]:
+async def _destination(config: Config, deleting: Sequence[str]) -> tuple[str, bool, str]:
+    """Whether Zentrik is ready and takes our key; `deleting` are connectors that want a key which may delete."""
     base = config.zentrik.api_base
     key = config.zentrik.require_key().get_secret_value()
     async with Zentrik(base, key, timeout=timedelta(seconds=10), user_agent=f"syncd/{__version__}") as zentrik:
         try:
             answer = await zentrik.ready() or await zentrik.list(limit=1)
+            allowed = await zentrik.may_delete() if deleting else None
         except DestinationError as error:
             return "zentrik", False, str(error)
     if isinstance(answer, Troubled):
         return "zentrik", False, f"{base} is not ready: {answer.reason}"
+    if isinstance(allowed, Blocked):
+        wants = f"on_change: replace and on_delete: delete of {', '.join(deleting)} do nothing"
+        return "zentrik", False, f"{base} is ready and takes the key, but {allowed.reason}; until then {wants}"
     return "zentrik", True, f"{base} is ready and takes the key"

@@ -193,6 +193,7 @@ def run(ctx: click.Context) -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many records from each connector.")
 @click.option("--dry-run", is_flag=True, help="Show what would be posted; send nothing, store nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask before a long window is read.")
+@click.option("--allow-deletes", is_flag=True, help="Delete at Zentrik what NAMES deleted, however much it is.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for outcomes.")
 @click.option("--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long for outcomes (300).")
 @click.option("--json", "as_json", is_flag=True, help="Print figures, or bodies, as JSON.")
@@ -206,6 +207,7 @@ def run_once(
     limit: int | None,
     dry_run: bool,
     yes: bool,
+    allow_deletes: bool,
     no_wait: bool,
     wait: float | None,
     as_json: bool,
@@ -222,6 +224,8 @@ def run_once(
         raise click.UsageError("--since must come before --until")
     if length and not since:
         raise click.UsageError("--slice needs --since: the slices are counted from there")
+    if allow_deletes and not names:
+        raise click.UsageError("--allow-deletes wants the NAMES of the connectors it is for")
     config = _config(ctx)
     sources = _sources(config, names)
     span = Span(since, until, limit, length)
@@ -232,7 +236,10 @@ def run_once(
     if not (yes or _run(_agreed(config, sources, span))):
         return
     patience = timedelta(0) if no_wait else None if wait is None else timedelta(seconds=wait)
-    ctx.exit(_run(_one_round(config, sources, span, patience, only=bool(names), as_json=as_json)))
+    one_round = _one_round(
+        config, sources, span, patience, only=bool(names), as_json=as_json, allow_deletes=allow_deletes
+    )
+    ctx.exit(_run(one_round))
 
 
 @cli.command()
@@ -325,7 +332,7 @@ def show(ctx: click.Context, name: str, as_json: bool) -> None:
 
     It may be named by its externalId, its publicId, the address of its original, or an insight that was drawn from it.
     """
-    from syncd.ledger import report, tracing
+    from syncd.ledger import report, revisions, tracing
     from syncd.waiting import waits_for
 
     config, now = _config(ctx), datetime.now(UTC)
@@ -347,6 +354,7 @@ def show(ctx: click.Context, name: str, as_json: bool) -> None:
         [row] = found
         history, body, origin = report.history(db, row), report.body(db, row), tracing.origin(db, row)
         waits = waits_for(row, *tracing.standing(db, row, config.budgets, now), now)
+        under_way = revisions.under_way(db, row.id)
     if as_json:
         _print_json(
             {
@@ -366,12 +374,15 @@ def show(ctx: click.Context, name: str, as_json: bool) -> None:
                 "characters": origin.characters,
                 "origin": origin.as_json(),
                 "waitsFor": waits,
+                "revisions": [
+                    {"step": step, "dueAt": report.iso(due_at), "detail": told} for step, due_at, told in under_way
+                ],
             }
         )
     else:
         from syncd import screens
 
-        _console().print(screens.signal(row, history, body, now, origin, waits))
+        _console().print(screens.signal(row, history, body, now, origin, waits, [told for *_, told in under_way]))
 
 
 def _choose_from(name: str, found: Sequence[SignalRow], *, as_json: bool) -> None:
@@ -807,7 +818,14 @@ async def _agreed(config: Config, sources: Sequence[Source], span: Span) -> bool
 
 
 async def _one_round(
-    config: Config, sources: Sequence[Source], span: Span, wait: timedelta | None, *, only: bool, as_json: bool
+    config: Config,
+    sources: Sequence[Source],
+    span: Span,
+    wait: timedelta | None,
+    *,
+    only: bool,
+    as_json: bool,
+    allow_deletes: bool,
 ) -> int:
     from syncd.app import open_house
     from syncd.backfill import unread
@@ -818,7 +836,7 @@ async def _one_round(
         came = stop_on_signal(house.stop.set)
         with _progress(house):
             try:
-                await house.run_once(sources, span, wait, only=only)
+                await house.run_once(sources, span, wait, only=only, allow_deletes=allow_deletes)
             except DestinationError as error:  # what was done before it is told all the same
                 trouble = error
         if span.is_look_back:

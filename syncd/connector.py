@@ -7,6 +7,8 @@ A source promises:
   repeat the old checkpoint on every page but the last;
 - to ask again from the last instant on ties, never after it: the ledger skips what it knows, a gap is lost for good;
 - to ask for no details of a record that `window.known` has, and to count it in the page's `unchanged`;
+- to name, in the page's `deleted`, the ids of records that its vendor says were deleted. Only an explicit word of the
+  vendor's counts: a record that is merely no longer shown is not deleted;
 - to keep records that are not ready yet in the checkpoint as pending ids, and to ask for them again;
 - to retry nothing, sleep nowhere, log nothing, and remember nothing between calls.
 
@@ -30,6 +32,7 @@ from typing import ClassVar
 import httpx
 
 from syncd.dates import UnreadableDate, instant
+from syncd.edits import AS_IT_WAS, Edits
 from syncd.errors import CredentialsRefused, CursorStuck, RateLimited, RecordError, ShapeChanged, SourceError
 from syncd.fields import Duration, Settings, TimeZone, WebAddress, lasting
 from syncd.mapping import NOTHING, Mapping
@@ -161,7 +164,8 @@ class Source:
     """A connector as the operator configured it: their name for it, its namespace, and how far back it goes.
 
     With `allow_http` it may speak plain http to other machines. `redaction` is what is taken out of its records before
-    they are kept (None: nothing). `mapping` is what becomes of its records on their way.
+    they are kept (None: nothing). `mapping` is what becomes of its records on their way. `edits` says what is done
+    about records that change or are deleted there.
     """
 
     name: str
@@ -172,3 +176,4 @@ class Source:
     allow_http: bool = False
     redaction: Redaction | None = None
     mapping: Mapping = NOTHING
+    edits: Edits = AS_IT_WAS

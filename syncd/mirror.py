@@ -50,9 +50,10 @@ class Mirror:
         while len(self._shown) > self._most:
             self._forget(next(iter(self._shown)))
 
-    def find(self, external_id: str, since: datetime) -> Accepted | None:
-        """The signal of that name that was shown at or after `since`; of several, the first created."""
-        known = (self._shown[public_id] for public_id in self._named.get(external_id, ()))
+    def find(self, external_id: str, since: datetime, *, but: str | None = None) -> Accepted | None:
+        """The signal of that name that was shown at or after `since`; of several, the first created. `but` is the
+        publicId of one that had the name before."""
+        known = (self._shown[public_id] for public_id in self._named.get(external_id, ()) if public_id != but)
         return min((shown.accepted for shown in known if shown.at >= since), key=seniority, default=None)
 
     def __contains__(self, public_id: str) -> bool:

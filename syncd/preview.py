@@ -130,14 +130,14 @@ class _Notes:
         self._db.execute("CREATE TABLE notes (id TEXT PRIMARY KEY, seen BLOB, shown INTEGER) WITHOUT ROWID")
 
     def seen(self, external_id: str) -> bytes | None:
-        """The fingerprint it was seen with last in this reading."""
+        """The content it was seen with last in this reading."""
         row = self._db.execute("SELECT seen FROM notes WHERE id = ?", (external_id,)).fetchone()
         return row[0] if row else None
 
-    def see(self, external_id: str, fingerprint: bytes) -> None:
+    def see(self, external_id: str, content: bytes) -> None:
         """Note that it was seen."""
         insert = "INSERT INTO notes VALUES (?, ?, 0) ON CONFLICT DO UPDATE SET seen = excluded.seen"
-        self._db.execute(insert, (external_id, fingerprint))
+        self._db.execute(insert, (external_id, content))
 
     def show(self, external_id: str) -> bool:
         """Note that it is shown; whether that is for the first time."""
@@ -162,11 +162,11 @@ def _to_post(signals: Sequence[Signal], ledger: Database | None, notes: _Notes, 
     for signal in signals:
         earlier = notes.seen(signal.external_id)
         if earlier is not None:
-            pulled.unchanged += earlier == signal.fingerprint
-            pulled.changed += earlier != signal.fingerprint
+            pulled.unchanged += earlier == signal.content
+            pulled.changed += earlier != signal.content
         if earlier is None or signal.external_id in latest:
             latest[signal.external_id] = signal
-        notes.see(signal.external_id, signal.fingerprint)
+        notes.see(signal.external_id, signal.content)
     known = _known(ledger, list(latest))
     for signal in latest.values():
         row = known.get(signal.external_id)
@@ -176,7 +176,9 @@ def _to_post(signals: Sequence[Signal], ledger: Database | None, notes: _Notes, 
         elif signal.fingerprint == row.source_fingerprint:
             pulled.unchanged += 1
         else:
-            pulled.changed += 1
+            is_changed = row.source_content is None or signal.content != row.source_content
+            pulled.changed += is_changed
+            pulled.unchanged += not is_changed
             if row.state in (State.QUEUED, State.REJECTED):
                 yield signal
 

@@ -94,7 +94,8 @@ class Reading:
     """A page turned into signals, what could not be, and the checkpoint to store (None: leave the stored one).
 
     `unchanged` counts records the source passed over because the ledger has them, and `unchanged_at` says where they
-    stand; `shown` is how many items of the page it covers.
+    stand; `shown` is how many items of the page it covers. `deleted` are the externalIds of records that were deleted
+    at the source.
     """
 
     signals: Sequence[Signal]
@@ -106,6 +107,7 @@ class Reading:
     unchanged: int = 0
     unchanged_at: Sequence[str] = ()
     is_cut: bool = False  # the limit is reached with it: the source is not read on
+    deleted: Sequence[str] = ()
 
 
 class SecretInCheckpoint(SourceError):
@@ -167,6 +169,7 @@ async def pull(
             reading.unchanged_at,
             span.slice,
             next(numbers),
+            reading.deleted,
         )
         pulled.shown += reading.shown
         pulled.new += tally.new
@@ -305,7 +308,9 @@ class _Circles:
     def watch(self, page: Page) -> None:
         """Take a page down. Raises `CursorStuck` when one too many in a row brought nothing new to this reading."""
         ids = [record.id for record in page.records]
-        sight = hash((json.dumps(page.checkpoint, sort_keys=True), *ids, *(item.place for item in page.set_aside)))
+        sight = hash(
+            (json.dumps(page.checkpoint, sort_keys=True), *ids, *page.deleted, *(item.place for item in page.set_aside))
+        )
         self.repeats = self.repeats + 1 if sight in self.shown else 0
         self.shown.add(sight)
         if self.repeats > (MOST_UNCHANGED if page.unchanged else MOST_REPEATS):
@@ -352,4 +357,15 @@ def _compose(source: Source, page: Page, window: Window, *, keeps_checkpoint: bo
     told = [SetAside(redact(item.place), redact(item.reason)) for item in aside]
     shown = len(page.records) + len(page.set_aside) + page.filtered + page.unchanged
     kept = None if keeps_checkpoint else page.checkpoint
-    return Reading(signals, told, filtered, kept, page.revisit_at, shown, page.unchanged, page.unchanged_at)
+    deleted = [f"{source.namespace}:{id_}" for id_ in page.deleted]
+    return Reading(
+        signals,
+        told,
+        filtered,
+        kept,
+        page.revisit_at,
+        shown,
+        page.unchanged,
+        page.unchanged_at,
+        deleted=deleted,
+    )

@@ -131,7 +131,7 @@ class _Search:
         self._lost = lost
         self._found: dict[str, Accepted] = {}
         for name, each in lost.items():
-            if each.sent_at and (accepted := mirror.find(name, each.sent_at)):
+            if each.sent_at and (accepted := mirror.find(name, each.sent_at, but=each.former)):
                 self._found[name] = accepted
         self.missing = {name: each for name, each in lost.items() if name not in self._found}
 
@@ -140,7 +140,7 @@ class _Search:
         self.mirror.note(remotes, self._clock())
         for remote in remotes:
             name = remote.external_id
-            if name is not None and name in self._lost:
+            if name is not None and name in self._lost and remote.public_id != self._lost[name].former:
                 accepted = Accepted(remote.public_id, remote.job_id)
                 self._found[name] = min(self._found.get(name, accepted), accepted, key=seniority)
                 self.missing.pop(name, None)

@@ -107,7 +107,9 @@ class Page:
     `filtered` counts items passed over on purpose (the operator's `where`), `unchanged` those that the window said are
     known and whose details were therefore not asked for; `unchanged_at` says where those stand, if something that was
     set aside may have stood there before (another row on that line of a file). `revisit_at` asks for another look at
-    that instant because something was there that is not ready yet.
+    that instant because something was there that is not ready yet. `deleted` are the ids of records of which the
+    vendor says in so many words that they were deleted; what becomes of their signals the operator decides
+    (`on_delete`).
     """
 
     records: Sequence[Record | RawRecord] = ()
@@ -117,6 +119,7 @@ class Page:
     unchanged: int = 0
     unchanged_at: Sequence[str] = ()
     revisit_at: datetime | None = None
+    deleted: Sequence[str] = ()
 
 
 Known: TypeAlias = Callable[[Mapping[str, str | None]], Awaitable[Container[str]]]

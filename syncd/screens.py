@@ -292,8 +292,9 @@ def signal(
     now: datetime,
     origin: Origin | None = None,
     waits: str | None = None,
+    under_way: Sequence[str] = (),
 ) -> Group:
-    """Everything known of one signal."""
+    """Everything known of one signal. `under_way` tells of changes at its source that are not through yet."""
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
@@ -316,6 +317,7 @@ def signal(
         ("posts", str(row.attempts) if row.attempts else None),
         ("next step", ago(row.due_at, now) if row.due_at else None),
         ("last error", row.last_error),
+        ("under way", "\n".join(under_way)),
         ("body", f"{len(body):,} bytes (shown by --json)" if body else "no longer kept"),
     ):
         if value:

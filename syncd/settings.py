@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time, timedelta
 from email.errors import HeaderParseError
 from email.headerregistry import Address
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -14,6 +16,7 @@ from syncd import cron
 from syncd.budgets import Budget
 from syncd.connector import Connector, Source
 from syncd.detectors import Kind, is_region
+from syncd.edits import DeleteGuard, Edits, OnChange, OnDelete
 from syncd.errors import ConfigError
 from syncd.fields import Duration, Settings, TimeZone, WebAddress, is_loopback, is_open_to_all, lasting
 from syncd.mapping import NAMES, Mapping
@@ -86,6 +89,14 @@ def _cron(text: str | None) -> str | None:
     if text is not None:
         cron.parse(text)
     return text
+
+
+def _share(text: str) -> str:
+    """A percentage from 0% to 100%."""
+    found = re.fullmatch(r"([0-9]{1,3})\s*%", text.strip(), re.ASCII)
+    if not found or int(found[1]) > 100:
+        raise ValueError("is no share; write it in whole percent, like 5%")
+    return f"{int(found[1])}%"
 
 
 def _namespace(text: str | None) -> str | None:
@@ -318,12 +329,25 @@ class BudgetSettings(Settings):
         return self
 
 
+class DeleteGuardSettings(Settings):
+    """How many deletions at a source are believed in 24 hours: a `share` of its records, and `most` in all."""
+
+    share: Annotated[str, AfterValidator(_share)] = "5%"
+    most: Annotated[int, Field(ge=0, le=1_000_000)] = 50
+
+    @property
+    def guard(self) -> DeleteGuard:
+        """The same, to reckon with."""
+        return DeleteGuard(Fraction(int(self.share.removesuffix("%")), 100), self.most)
+
+
 class Entry(Mapping):
     """What the house itself reads of an entry under `connectors`; the rest are the settings of its type.
 
     Exactly one of `every` and `cron` is set; `timezone` is the one `cron` is read in, and the one whose midnight
     `budget` begins anew at. `since` is in UTC. `allow_http` permits plain http to other machines. `redact` stands
-    instead of the one for all.
+    instead of the one for all. `on_change`, `settle_changes`, `on_delete` and `delete_guard` say what is done about
+    records that change or are deleted at the source.
     """
 
     type: str
@@ -336,6 +360,10 @@ class Entry(Mapping):
     allow_http: bool = False
     redact: Redact = None
     budget: BudgetSettings | None = None
+    on_change: OnChange = "ignore"
+    settle_changes: Annotated[Duration, lasting(timedelta(0), _YEAR)] = timedelta(minutes=15)
+    on_delete: OnDelete = "keep"
+    delete_guard: DeleteGuardSettings = DeleteGuardSettings()
 
     @model_validator(mode="before")
     @classmethod
@@ -359,12 +387,25 @@ class ConnectorSettings(Entry):
     connector: Connector
 
     @property
+    def edits(self) -> Edits:
+        """What is done about records that change or are deleted at the source."""
+        return Edits(self.on_change, self.settle_changes, self.on_delete, self.delete_guard.guard)
+
+    @property
     def source(self) -> Source:
         """The entry as the rest of the house knows it."""
         redaction = self.redact.redaction if self.redact else None
         mapping = Mapping.model_construct(**{name: getattr(self, name) for name in NAMES})
         return Source(
-            self.name, self.type, self.namespace, self.connector, self.since, self.allow_http, redaction, mapping
+            self.name,
+            self.type,
+            self.namespace,
+            self.connector,
+            self.since,
+            self.allow_http,
+            redaction,
+            mapping,
+            self.edits,
         )
 
     @property

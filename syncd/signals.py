@@ -27,6 +27,10 @@ OF_ALL_SIGNALS = ("name", "providerType", "occurredAt", "externalId", "sourceLin
 LONGEST_ID = 512
 """An externalId of more characters is refused: ids of that length are a mistake in the mapping."""
 
+EVIDENCE = ("name", "text", "signalType", "additionalContext", "occurredAt", "data")
+"""What Zentrik draws insights from. Whatever else stands in a body (links, counters, accounts) may change with the day.
+`data` holds the words of a raw body."""
+
 _UNSPEAKABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """A control character, or half a character."""
 
@@ -37,7 +41,8 @@ class Signal:
 
     `body` is UTF-8 JSON, encoded once; `fingerprint` is its sha256. Both stay the same for the same record for ever,
     so a record that is seen again is known by them. `account` is the one the body names, `characters` the length of its
-    name, text and context: what Zentrik has to read. `redacted` counts what was taken out, by kind.
+    name, text and context: what Zentrik has to read. `redacted` counts what was taken out, by kind. `content` is a
+    digest of what is evidence in it (`EVIDENCE`): only where that differs has the record changed.
     """
 
     external_id: str
@@ -52,6 +57,7 @@ class Signal:
     account: str | None = None
     characters: int = 0
     redacted: Mapping[str, int] = field(default_factory=dict, hash=False)
+    content: bytes = b""
 
 
 def compose(record: Record | RawRecord, source: Source) -> Signal:
@@ -150,10 +156,12 @@ def _sealed(
             name, source_url = _text(body.get("name")), _first_url(body) if source_url else None
         written = _JSON.encode(body)
         if holds_secret(written):
-            written = _JSON.encode(redact_json(json.loads(written)))
+            body = redact_json(json.loads(written))
+            written = _JSON.encode(body)
         encoded = written.encode()
         if redaction is not None:
             redaction.gate(encoded)
+        content = _content(body)
     except (ValueError, TypeError, RecursionError) as error:
         raise RecordError(f"it cannot be written as JSON: {error}") from error
     return Signal(
@@ -169,6 +177,7 @@ def _sealed(
         account=_for_people(_text(body.get("accountExternalId")) or _text(body.get("accountId"))),
         characters=_characters(body),
         redacted=redacted,
+        content=content,
     )
 
 
@@ -195,7 +204,29 @@ def redact_anew(external_id: str, body: bytes, redaction: Redaction) -> Signal |
         source_url=_for_people(_first_url(redacted)),
         characters=_characters(redacted),
         redacted=counts,
+        content=_content(redacted),
     )
+
+
+def named(body: bytes, external_id: str) -> bytes:
+    """The body under another externalId, the rest as it is."""
+    return _JSON.encode({**json.loads(body), "externalId": external_id}).encode()
+
+
+def content_of(body: bytes) -> bytes:
+    """The digest of the evidence in a body."""
+    return _content(json.loads(body))
+
+
+def _content(body: Mapping[str, Json]) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for key in EVIDENCE:
+        value = body.get(key)
+        if value is not None:
+            told = value if isinstance(value, str) else _JSON.encode(value)
+            digest.update(f"{key} {len(told)} ".encode())
+            digest.update(told.encode())
+    return digest.digest()
 
 
 def _as_dict(value: object) -> dict[str, Json]:

@@ -47,6 +47,7 @@ LONGEST_ANSWER = 32 * 1024 * 1024
 """The bytes of the longest answer that is read, unpacked: a page of signals as large as Zentrik takes them is less."""
 
 _SIGNALS = "/external/v1/signals"
+_NO_SIGNAL = "SIGNAL-0"  # they are numbered from 1
 _LONGEST_NAME = 200
 _NUMBERED = re.compile(r"SIGNAL-([1-9][0-9]{0,14})", re.ASCII)
 
@@ -256,6 +257,27 @@ class Zentrik:
                 return Blocked(f"the key lacks the scope signals:delete, see Settings → API Keys ({words})")
             case _Answer():
                 return Gone()
+            case _:
+                return answer
+
+    async def may_delete(self) -> Blocked | Troubled | None:
+        """Whether the key has the scope for it: it is asked to delete what cannot be there. None when it has."""
+        match await self.delete(_NO_SIGNAL):
+            case Blocked() | Troubled() as answer:
+                return answer
+            case _:
+                return None
+
+    async def rename(self, public_id: str, external_id: str) -> Remote | Gone | Refused | Troubled | Blocked:
+        """Give a signal another externalId, which may be the one it has; the signal afterwards."""
+        told = json.dumps({"externalId": external_id}).encode()
+        answer = await self._ask_for("PATCH", f"{_SIGNALS}/{quote(public_id, safe='')}", content=told)
+        match answer:
+            case _Answer() if answer.status_code in (401, 403):
+                words = _words(answer.status_code, answer.content)
+                return Blocked(f"the key lacks the scope signals:write, see Settings → API Keys ({words})")
+            case _Answer():
+                return _remote(_json(answer.content)) or Troubled("the answer is not a signal")
             case _:
                 return answer
 

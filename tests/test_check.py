@@ -124,6 +124,22 @@ async def test_zentriks_trouble_is_exit_code_3(
     assert key not in told
 
 
+async def test_a_key_that_may_not_delete_is_told_where_that_is_wanted(
+    tmp_path: Path, api_base: str, sandbox: Sandbox
+) -> None:
+    """Who wants changes to replace signals learns before the first one that the key has no scope for it."""
+    sandbox.faults = Faults(scopes=("signals:read", "signals:write"))
+    plain = config(tmp_path, api_base, WELL)
+    assert (await check(plain, sources(plain)))[1] == 0
+    settings = config(tmp_path, api_base, WELL.model_copy(update={"on_change": "replace"}))
+    results, code = await check(settings, sources(settings))
+    assert code == 3
+    assert "signals:delete" in results[-1][2]
+    assert "of reviews" in results[-1][2]
+    sandbox.faults = Faults()
+    assert (await check(settings, sources(settings)))[1] == 0
+
+
 async def test_an_address_where_nobody_listens(tmp_path: Path) -> None:
     """A mistyped address is told at once, without a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -279,3 +279,32 @@ assert not found, found
 """
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+class TestEdits:
+    """What becomes of a record that changed, as the commands tell it."""
+
+    def test_a_changed_row_replaces_its_signal_and_show_tells_so(self, terminal: Terminal, sandbox: Sandbox) -> None:
+        """An operator who edits a row finds one signal with the new text, and its history in `show`."""
+        (terminal.folder / "config.yaml").write_text(
+            CONFIG.format(folder=terminal.folder).replace("settle: 0s}", "settle: 0s, on_change: replace}", 1)
+        )
+        terminal("run-once", "survey", "--json")
+        (terminal.folder / "inbox" / "nps.csv").write_text("id,comment\n1,Much faster.\n", encoding="utf-8")
+        terminal("run-once", "survey", "--json")
+        told = json.loads(terminal("show", "csv:survey:1", "--json").stdout)
+        assert [each["step"] for each in told["revisions"]] == ["settling"]
+        assert "has not changed again for a while" in " ".join(terminal("show", "csv:survey:1").stdout.split())
+        settings = terminal.folder / "config.yaml"
+        settings.write_text(settings.read_text().replace("replace}", "replace, settle_changes: 0s}"))
+        (terminal.folder / "inbox" / "nps.csv").write_text("id,comment\n1,Fast.\n", encoding="utf-8")
+        terminal("run-once", "survey", "--json")
+        told = json.loads(terminal("show", "csv:survey:1", "--json").stdout)
+        assert (told["state"], told["revisions"]) == ("processed", [])
+        assert told["history"][-1]["event"] == "replaced"
+        [there] = sandbox.books.with_external_id("csv:survey:1")
+        assert sandbox.books.text(there["publicId"]) == "Fast."
+
+    def test_allow_deletes_names_whom_it_is_for(self, terminal: Terminal) -> None:
+        """No slip of the pen lets every connector delete without its guard."""
+        assert "NAMES" in terminal("run-once", "--allow-deletes", code=2).stderr

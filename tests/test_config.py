@@ -623,6 +623,16 @@ def entry(lines: str) -> str:
             id="connector-setting",
         ),
         pytest.param(
+            entry("delete_guard: {share: lots}"),
+            "config.yaml:3: connectors.a.delete_guard.share: is no share; write it in whole percent, like 5%",
+            id="share",
+        ),
+        pytest.param(
+            entry("on_change: overwrite"),
+            "config.yaml:3: connectors.a.on_change: must be one of 'ignore', 'append' or 'replace'",
+            id="on-change",
+        ),
+        pytest.param(
             entry("evry: 5m"),
             "config.yaml:3: connectors.a.evry: unknown setting; did you mean every?",
             id="house-setting",

@@ -15,7 +15,7 @@ import syncd
 ROOT = Path(__file__).parent.parent
 
 FLOORS = {
-    0: ("errors", "records", "fates", "cron", "places", "spans", "budgets", "retry < pacing"),
+    0: ("errors", "records", "fates", "edits", "cron", "places", "spans", "budgets", "retry < pacing"),
     1: (
         "templates fields dates logs trust detectors < expressions redaction < mapping < connector mistakes "
         "< signals http_client transport kit < shape",
@@ -29,6 +29,7 @@ FLOORS = {
         "rerun",
         "late_redaction",
         "waiting",
+        "revise",
         "inventory < rebuild < audit",
         "catalogue scaffold",
         "settings < validation yaml_file < config",

@@ -34,6 +34,13 @@ def test_what_was_shown_is_found_by_its_name() -> None:
     assert mirror.find("c", NOON) is None
 
 
+def test_one_that_had_the_name_before_is_not_taken_for_it() -> None:
+    """A page that was late still shows a renamed signal under its old name: it is not the one that was posted since."""
+    mirror = noted(remote(7, "a"), remote(9, "a"))
+    assert mirror.find("a", NOON, but="SIGNAL-7") == Accepted("SIGNAL-9")
+    assert noted(remote(7, "a")).find("a", NOON, but="SIGNAL-7") is None
+
+
 def test_only_what_was_shown_since_counts() -> None:
     """What Zentrik had before a signal was sent says nothing of that signal; what it shows again does."""
     mirror = noted(remote(7, "a"))

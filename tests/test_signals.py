@@ -19,7 +19,7 @@ from syncd import logs
 from syncd.connector import Checkpoint, Connector, Page, Source, Window
 from syncd.errors import RecordError
 from syncd.records import KINDS, Json, Link, RawRecord, Record
-from syncd.signals import LONGEST_ID, Signal, compose
+from syncd.signals import LONGEST_ID, Signal, compose, content_of, named
 
 
 class Reviews(Connector):
@@ -102,6 +102,7 @@ def test_every_field_has_its_place() -> None:
         place="page 2",
         account="crm-1",
         characters=sum(len(body(signal)[name]) for name in ("name", "text", "additionalContext")),
+        content=content_of(signal.body),
     )
 
 
@@ -371,3 +372,51 @@ class TestSecrets:
         before = compose(record, SOURCE)
         logs.conceal(["another-secret-1"])
         assert compose(record, SOURCE) == before
+
+
+class TestContent:
+    """The digest of what is evidence in a body."""
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"attributes": {"votes": 2}},
+            {"url": "https://e.example/1"},
+            {"account_id": "a-1"},
+            {"product_ids": ("p-1",)},
+            {"version": "2"},
+            {"place": "line 3"},
+        ],
+        ids=lambda other: next(iter(other)),
+    )
+    def test_what_changes_with_the_day_does_not_count(self, other: dict[str, Any]) -> None:
+        """A counter, a link or an account that changed is no change of the record."""
+        assert compose(replace(PLAIN, **other), SOURCE).content == compose(PLAIN, SOURCE).content
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"text": "Other words."},
+            {"title": "Another title"},
+            {"context": "Another context"},
+            {"kind": "transcript"},
+            {"occurred_at": datetime(2020, 1, 1, tzinfo=UTC)},
+        ],
+        ids=lambda other: next(iter(other)),
+    )
+    def test_what_zentrik_reads_does(self, other: dict[str, Any]) -> None:
+        """Whatever insights are drawn from is seen to change."""
+        assert compose(replace(PLAIN, **other), SOURCE).content != compose(PLAIN, SOURCE).content
+
+    def test_words_do_not_run_into_one_another(self) -> None:
+        """A word that moves from the title into the text is a change."""
+        one, other = replace(PLAIN, title="ab", text="c"), replace(PLAIN, title="a", text="bc")
+        assert compose(one, SOURCE).content != compose(other, SOURCE).content
+
+    def test_it_can_be_read_off_the_body(self) -> None:
+        """A body that was kept tells its content, typed or raw, and is itself but for a new name."""
+        raw = RawRecord(id="1", body={"data": {"subject": "Hello"}, "status": "open", "externalId": "x"})
+        for signal in (compose(PLAIN, SOURCE), compose(raw, SOURCE)):
+            assert content_of(signal.body) == signal.content
+            assert json.loads(named(signal.body, "x#2")) == json.loads(signal.body) | {"externalId": "x#2"}
+            assert content_of(named(signal.body, "x#2")) == signal.content

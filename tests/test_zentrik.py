@@ -664,6 +664,58 @@ class TestDelete:
         assert isinstance(await zentrik.delete("S"), Troubled)
 
 
+class TestRename:
+    @pytest.mark.parametrize(
+        ("response", "expected"),
+        [
+            (httpx.Response(404, json={"message": "no such signal"}), Gone()),
+            (httpx.Response(422, json={"message": "unknown field"}), Refused("422: unknown field")),
+            (httpx.Response(429, headers={"Retry-After": "7"}), Troubled("too many requests", seconds(7))),
+            (httpx.Response(500), Troubled("HTTP 500")),
+            (httpx.Response(200, json={"message": "ok"}), Troubled("the answer is not a signal")),
+        ],
+    )
+    async def test_what_came_of_it_is_told(
+        self, api: respx.Router, zentrik: Zentrik, response: httpx.Response, expected: object
+    ) -> None:
+        """Only an answer that shows the signal counts as a signal renamed."""
+        api.patch(f"{SIGNALS}/SIGNAL-43").mock(return_value=response)
+        assert await zentrik.rename("SIGNAL-43", "x~replaced-1") == expected
+
+    async def test_nothing_but_the_name_is_sent(self, api: respx.Router, zentrik: Zentrik) -> None:
+        """A rename changes the externalId, and leaves insights, status and source alone."""
+        route = api.patch(f"{SIGNALS}/SIGNAL-43")
+        route.respond(200, json={"publicId": "SIGNAL-43", "externalId": "x~replaced-1", "status": "processed"})
+        renamed = await zentrik.rename("SIGNAL-43", "x~replaced-1")
+        assert isinstance(renamed, Remote)
+        assert renamed.external_id == "x~replaced-1"
+        assert json.loads(route.calls.last.request.content) == {"externalId": "x~replaced-1"}
+
+    @pytest.mark.parametrize("status", [401, 403])
+    async def test_a_missing_scope_is_named_and_stops_nothing_else(
+        self, api: respx.Router, zentrik: Zentrik, status: int
+    ) -> None:
+        """A key that may not rename may go on posting."""
+        api.patch(f"{SIGNALS}/S").respond(status, json={"message": "no"})
+        answer = await zentrik.rename("S", "x")
+        assert isinstance(answer, Blocked)
+        assert "signals:write" in answer.reason
+
+
+class TestMayDelete:
+    @pytest.mark.parametrize(
+        ("status", "expected"), [(404, None), (403, Blocked), (401, Blocked), (500, Troubled)], ids=str
+    )
+    async def test_it_is_asked_with_a_signal_that_cannot_be(
+        self, api: respx.Router, zentrik: Zentrik, status: int, expected: type | None
+    ) -> None:
+        """The scope is known before anything is begun, and nothing is deleted to learn it."""
+        route = api.delete(f"{SIGNALS}/SIGNAL-0").respond(status, json={"message": "no"})
+        answer = await zentrik.may_delete()
+        assert answer is None if expected is None else isinstance(answer, expected)
+        assert route.called
+
+
 class TestReady:
     @pytest.mark.parametrize(
         ("answer", "wrong"),

@@ -54,11 +54,13 @@ async def in_detail(
     before: Checkpoint,
     after: Checkpoint,
     filtered: int = 0,
+    deleted: Sequence[str] = (),
 ) -> AsyncGenerator[Page, None]:
     """Pages with a record of each item that the ledger does not have as it is.
 
     `ask` gets the details of one, as they come, and None when it is gone; they are read as a `shape` with the item's
-    `id`. What is no evidence is passed over, as are the `filtered` items of the list. Every page but the last repeats
+    `id`. What is no evidence is passed over, as are the `filtered` items of the list; `deleted` are the ids of those
+    that the vendor says were deleted. Every page but the last repeats
     the checkpoint `before` the list's page.
     """
     known = await window.known({str(item.id): item.version for item in items})
@@ -73,7 +75,13 @@ async def in_detail(
             filtered=len(some) - len(answers) + len(details) - len(told),
             checkpoint=before,
         )
-    yield Page(set_aside=tray.aside, filtered=filtered, unchanged=len(items) - len(fresh), checkpoint=after)
+    yield Page(
+        set_aside=tray.aside,
+        filtered=filtered,
+        unchanged=len(items) - len(fresh),
+        deleted=deleted,
+        checkpoint=after,
+    )
 
 
 def _id(detail: BaseModel) -> str:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from syncd.budgets import Budget
 from syncd.connector import Source
 from syncd.errors import LedgerError, RateLimited, SourceError
-from syncd.ledger import backfills, outcomes, pages, posts, tempo, tracing
+from syncd.ledger import backfills, outcomes, pages, posts, revisions, tempo, tracing
 from syncd.ledger.backfills import Backfill, Cut, Slice
 from syncd.ledger.database import Database
 from syncd.ledger.events import tell
@@ -282,6 +282,7 @@ class Ledger:
         unchanged_at: Sequence[str] = (),
         taken: Slice | None = None,
         number: int | None = None,
+        deleted: Sequence[str] = (),
     ) -> PageTally:
         """Store a page: its new signals queued in that lane, its changed ones noted, and the checkpoint after them, all
         or nothing. What was set aside where a good record stands now, or at `unchanged_at`, is forgotten. `number` is
@@ -289,13 +290,17 @@ class Ledger:
 
         A changed record takes the place of one that Zentrik does not have yet (queued or rejected). While nobody knows
         whether it has it (sending or unknown), the new one is kept beside it, and takes its place if it turns out that
-        it has not. For any other only the change is noted. `checkpoint` None leaves the stored one alone. The page
-        renews the run's lease; raises `AlreadyReading` when another run has taken the reading over since. A page of a
-        `taken` slice moves the checkpoint of that slice, and no other.
+        it has not. For any other the change is noted, and acted on as the source's `edits` say; so is that records were
+        `deleted` there. `checkpoint` None leaves the stored one alone. The page renews the run's lease; raises
+        `AlreadyReading` when another run has taken the reading over since. A page of a `taken` slice moves the
+        checkpoint of that slice, and no other.
         """
         tally = pages.store(db, source, page, run, now, lane, number)
         if tally.new or tally.changed:
             tracing.note_reading(db, source.name, run, now)
+        revisions.note(db, source, tally.edited, now)
+        revisions.unmark(db, [signal.external_id for signal in page])
+        revisions.mark(db, source, deleted, now)
         good = [*(signal.place for signal in page if signal.place), *unchanged_at]
         pages.keep_aside(db, source, good, aside, run, now)
         if taken is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from syncd.connector import Source
 from syncd.ledger.events import Told, tell
 from syncd.ledger.statements import held, insert, portions
-from syncd.ledger.tables import Lane, State, bodies, remembered, set_aside, signals
+from syncd.ledger.tables import Lane, State, bodies, remembered, revisions, set_aside, signals
 from syncd.logs import redact
 from syncd.records import SetAside
 from syncd.signals import Signal
@@ -25,11 +25,12 @@ UNSEEN = b""
 
 @dataclass(frozen=True, slots=True)
 class PageTally:
-    """What a page's records were to the ledger."""
+    """What a page's records were to the ledger. `edited` are the changed ones that Zentrik has, or may have."""
 
     new: int = 0
     changed: int = 0
     unchanged: int = 0
+    edited: Sequence[tuple[int, Signal]] = field(default=(), compare=False)
 
 
 def store(
@@ -47,11 +48,11 @@ def store(
     for signal in page:
         earlier = latest.get(signal.external_id)
         if earlier is not None:
-            tally["unchanged" if earlier.fingerprint == signal.fingerprint else "changed"] += 1
+            tally["unchanged" if earlier.content == signal.content else "changed"] += 1
         latest[signal.external_id] = signal
 
     known = _known(db, latest)
-    differing = {row.id for external_id, row in known.items() if not _is_as(row, latest[external_id])}
+    differing = {row.id for external_id, row in known.items() if _is_news(row, latest[external_id])}
     known |= {row.external_id: row for row in held(db, _SEEN, differing)}  # nobody begins to post one of these now
     fresh = [signal for external_id, signal in latest.items() if external_id not in known]
     delivered = _recall(db, source, fresh, now)
@@ -60,6 +61,8 @@ def store(
     tally["new"] += queued
     tally["unchanged"] += len(fresh) - queued
     renamed: list[dict[str, Any]] = []
+    edited: list[tuple[int, Signal]] = []
+    returning = _returning(db, differing)
     for external_id, row in known.items():
         signal = latest[external_id]
         if row.fingerprint == UNSEEN:
@@ -69,12 +72,20 @@ def store(
             tally["unchanged"] += 1
             if row.version != signal.version:
                 renamed.append({"signal": row.id, "now": signal.version})
+            if row.content is None and row.source_content is None:
+                _learn(db, row, signal)
+        elif _says_as(row, signal):
+            tally["unchanged"] += 1
+            _take_newest(db, source, row, signal, run, now)
         else:
             tally["changed"] += 1
-            _note_change(db, row, signal, run, now)
+            if row.id not in returning:
+                _note_change(db, source, row, signal, run, now)
+            if row.id in returning or row.state not in (State.QUEUED, State.REJECTED, State.DELETED):
+                edited.append((row.id, signal))
     if renamed:
         db.execute(_RENAME, sorted(renamed, key=itemgetter("signal")))
-    return PageTally(tally["new"], tally["changed"], tally["unchanged"])
+    return PageTally(tally["new"], tally["changed"], tally["unchanged"], edited)
 
 
 def keep_aside(
@@ -112,6 +123,8 @@ _SEEN = sa.select(
     signals.c.fingerprint,
     signals.c.source_fingerprint,
     signals.c.version,
+    signals.c.content,
+    signals.c.source_content,
 )
 
 _RENAME = sa.update(signals).where(signals.c.id == sa.bindparam("signal")).values(version=sa.bindparam("now"))
@@ -129,6 +142,36 @@ def _known(db: sa.Connection, external_ids: Iterable[str]) -> dict[str, sa.Row[A
 def _is_as(row: sa.Row[Any], signal: Signal) -> bool:
     """Whether the record is what it was when it was seen last."""
     return bool(signal.fingerprint == (row.source_fingerprint or row.fingerprint))
+
+
+def _says_as(row: sa.Row[Any], signal: Signal) -> bool:
+    """Whether it says what it said when it was seen last: then what differs, such as a counter, is no change.
+
+    Of a row from before that was kept, only the whole body can tell.
+    """
+    seen = row.source_content or row.content
+    return _is_as(row, signal) if seen is None else bool(seen == signal.content)
+
+
+def _is_news(row: sa.Row[Any], signal: Signal) -> bool:
+    """Whether there is something to do about it: to one that Zentrik has, only what it says matters."""
+    is_there = row.state in (State.PROCESSING, State.PROCESSED, State.FAILED, State.DELETED)
+    return not (_says_as(row, signal) if is_there else _is_as(row, signal))
+
+
+def _learn(db: sa.Connection, row: sa.Row[Any], signal: Signal) -> None:
+    """A row from before contents were kept is seen again just as it was: from now on only its content counts."""
+    which = "content" if row.source_fingerprint is None else "source_content"
+    db.execute(sa.update(signals).where(signals.c.id == row.id).values({which: signal.content}))
+
+
+def _returning(db: sa.Connection, ids: Iterable[int]) -> set[int]:
+    """Those of the signals whose former text is about to come back: what is new of them waits for that."""
+    found: set[int] = set()
+    for some in portions(sorted(ids)):
+        going = revisions.c.signal_id.in_(some), revisions.c.step.in_(["withdrawing", "restoring"])
+        found |= set(db.scalars(sa.select(revisions.c.signal_id).where(*going)))
+    return found
 
 
 def _recall(db: sa.Connection, source: Source, fresh: Sequence[Signal], now: datetime) -> set[str]:
@@ -204,7 +247,19 @@ def _recognise(db: sa.Connection, source: Source, id_: int, signal: Signal) -> N
     db.execute(sa.update(signals).where(signals.c.id == id_).values(connector=source.name, **_words(signal)))
 
 
-def _note_change(db: sa.Connection, row: sa.Row[Any], signal: Signal, run: int, now: datetime) -> None:
+def _take_newest(db: sa.Connection, source: Source, row: sa.Row[Any], signal: Signal, run: int, now: datetime) -> None:
+    """The record says what it said, and something about it differs. What is not posted yet is posted as it is now."""
+    if row.state == State.QUEUED:
+        words = {**_words(signal), "source_fingerprint": None, "source_content": None}
+        db.execute(sa.update(signals).where(signals.c.id == row.id).values(words))
+        db.execute(sa.update(bodies).where(bodies.c.signal_id == row.id).values(body=signal.body))
+    else:
+        _note_change(db, source, row, signal, run, now, tells=row.state == State.REJECTED)
+
+
+def _note_change(
+    db: sa.Connection, source: Source, row: sa.Row[Any], signal: Signal, run: int, now: datetime, *, tells: bool = True
+) -> None:
     if row.state in (State.QUEUED, State.REJECTED):
         db.execute(
             sa.update(signals)
@@ -222,9 +277,13 @@ def _note_change(db: sa.Connection, row: sa.Row[Any], signal: Signal, run: int, 
     db.execute(
         sa.update(signals)
         .where(signals.c.id == row.id)
-        .values(source_fingerprint=None if back else signal.fingerprint, version=signal.version)
+        .values(
+            source_fingerprint=None if back else signal.fingerprint,
+            source_content=None if back or row.content == signal.content else signal.content,
+            version=signal.version,
+        )
     )
-    then = "Zentrik keeps the first one"
+    then = _THEN[source.edits.on_change]
     if row.state in (State.SENDING, State.UNKNOWN):
         then = "the new one is posted if Zentrik does not take the first"
         kept = (None, None) if back else (signal.body, _written(_words(signal)))
@@ -233,7 +292,15 @@ def _note_change(db: sa.Connection, row: sa.Row[Any], signal: Signal, run: int, 
             .where(bodies.c.signal_id == row.id)
             .values(dict(zip(("next_body", "next_words"), kept, strict=True)))
         )
-    tell(db, [(row.id, now, "changed", f"the record changed at its source; {then}")])
+    if tells:
+        tell(db, [(row.id, now, "changed", f"the record changed at its source; {then}")])
+
+
+_THEN = {
+    "ignore": "Zentrik keeps the first one",
+    "append": "once that has stood, it is posted as a signal of its own",
+    "replace": "once that has stood, it takes the place of the first one",
+}
 
 
 def _anew(words: Mapping[str, Any], run: int | None, now: datetime) -> dict[str, Any]:
@@ -242,6 +309,7 @@ def _anew(words: Mapping[str, Any], run: int | None, now: datetime) -> dict[str,
         **words,
         "state": State.QUEUED,
         "source_fingerprint": None,
+        "source_content": None,
         "due_at": now,
         "absent_from": None,
         "failures": 0,
@@ -261,6 +329,7 @@ def replace(db: sa.Connection, ids: Iterable[int], run: int | None, now: datetim
             .where(bodies.c.signal_id == id_)
             .values(body=bodies.c.next_body, next_body=None, next_words=None)
         )
+        db.execute(sa.delete(revisions).where(revisions.c.signal_id == id_, revisions.c.step == "settling"))
         told.append((id_, now, "changed", "Zentrik did not take the first one; the changed one is queued"))
     tell(db, told)
 
@@ -285,7 +354,8 @@ def _kept(db: sa.Connection, ids: Iterable[int]) -> list[tuple[int, dict[str, An
 def _written(words: Mapping[str, Any]) -> dict[str, Any]:
     """What a record says of itself, as JSON."""
     moment: datetime | None = words["occurred_at"]
-    return {**words, "fingerprint": words["fingerprint"].hex(), "occurred_at": moment and moment.isoformat()}
+    digests = {name: words[name].hex() for name in ("fingerprint", "content")}
+    return {**words, **digests, "occurred_at": moment and moment.isoformat()}
 
 
 def _read(words: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,14 +364,26 @@ def _read(words: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **words,
         "fingerprint": bytes.fromhex(words["fingerprint"]),
+        "content": bytes.fromhex(words["content"]) if words.get("content") else None,
         "occurred_at": moment and datetime.fromisoformat(moment),
     }
+
+
+def as_kept(signal: Signal) -> dict[str, Any]:
+    """What a record says of itself, to be kept as JSON until it is queued."""
+    return _written(_words(signal))
+
+
+def as_queued(words: Mapping[str, Any], run: int, now: datetime) -> dict[str, Any]:
+    """The columns of a signal that is queued with a record which was kept so."""
+    return _anew(_read(words), run, now)
 
 
 def _words(signal: Signal) -> dict[str, Any]:
     """What a record says of itself."""
     return {
         "fingerprint": signal.fingerprint,
+        "content": signal.content,
         "signal_type": signal.signal_type,
         "name": signal.name,
         "occurred_at": signal.occurred_at,

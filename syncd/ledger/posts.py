@@ -20,9 +20,10 @@ from syncd.ledger import pages, report, spending
 from syncd.ledger.events import Told, tell
 from syncd.ledger.spending import Purse, Warned
 from syncd.ledger.statements import held, insert, portions
-from syncd.ledger.tables import IS_QUEUED, Lane, State, bodies, connectors, destination, signals
+from syncd.ledger.tables import IS_QUEUED, Lane, State, bodies, connectors, destination, revisions, signals
 from syncd.logs import get_logger
 from syncd.pacing import NackWindow
+from syncd.signals import content_of
 
 log = get_logger()
 
@@ -93,7 +94,8 @@ class Settled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """An `unknown` signal, to be looked for: what was posted, and when."""
+    """An `unknown` signal, to be looked for: what was posted, and when. `former` is the publicId of the one it is to
+    replace, which had its externalId until then."""
 
     id: int
     external_id: str
@@ -101,6 +103,7 @@ class Lost:
     body: bytes
     sent_at: datetime | None
     absent_from: datetime | None
+    former: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +222,7 @@ _STANDING = sa.select(
     signals.c.public_id,
     signals.c.fingerprint,
     signals.c.source_fingerprint,
+    signals.c.content,
 )
 
 
@@ -240,6 +244,7 @@ def _restore(db: sa.Connection, row: sa.Row[Any], body: bytes) -> None:
     fingerprint = hashlib.sha256(body).digest()
     if fingerprint != row.fingerprint:
         was = {"fingerprint": fingerprint, "source_fingerprint": row.fingerprint}
+        was |= {"content": content_of(body), "source_content": row.content}
         db.execute(sa.update(signals).where(signals.c.id == row.id).values(was))
         db.execute(sa.update(bodies).where(bodies.c.signal_id == row.id).values(body=body))
 
@@ -472,8 +477,10 @@ def lost(db: sa.Connection, limit: int, now: datetime) -> list[Lost]:
             bodies.c.body,
             signals.c.sent_at,
             signals.c.absent_from,
+            revisions.c.former_id,
         )
         .join(bodies, bodies.c.signal_id == signals.c.id)
+        .outerjoin(revisions, sa.and_(revisions.c.signal_id == signals.c.id, revisions.c.former_id.is_not(None)))
         .where(signals.c.state == State.UNKNOWN, signals.c.due_at <= now)
         .order_by(signals.c.due_at, signals.c.id)
         .limit(limit)
@@ -541,8 +548,9 @@ def numbered_near(db: sa.Connection, lost_id: int, sent_at: datetime) -> tuple[l
 
 
 def ours_of(db: sa.Connection, public_ids: Sequence[str]) -> set[str]:
-    """Those of the publicIds that signals in the ledger have."""
+    """Those of the publicIds that signals in the ledger have, or had until they were replaced."""
     found: set[str] = set()
     for some in portions(public_ids):
         found |= set(db.scalars(sa.select(signals.c.public_id).where(signals.c.public_id.in_(some))))
+        found |= set(db.scalars(sa.select(revisions.c.former_id).where(revisions.c.former_id.in_(some))))
     return found

@@ -48,6 +48,7 @@ class SignalRow:
     version: str | None
     redacted: Mapping[str, int] | None
     source_fingerprint: bytes
+    source_content: bytes | None = None
 
     def as_json(self) -> dict[str, Json]:
         """The line that `syncd signals --json` prints."""
@@ -504,6 +505,7 @@ def _signal(row: sa.Row[Any]) -> SignalRow:
 
 
 _SIGNAL = [
-    *(signals.c[name] for name in SignalRow.__slots__[:-1]),
+    *(signals.c[name] for name in SignalRow.__slots__[:-2]),
     sa.func.coalesce(signals.c.source_fingerprint, signals.c.fingerprint).label("source_fingerprint"),
+    sa.func.coalesce(signals.c.source_content, signals.c.content).label("source_content"),
 ]

@@ -170,12 +170,17 @@ signals = sa.Table(
     sa.Column("account", sa.Text),  # the account its body names, as posted
     sa.Column("characters", sa.Integer),  # of its name, text and context
     sa.Column("first_page", sa.Integer),  # of the reading that queued it, counted from 1
+    sa.Column("content", sa.LargeBinary),  # digest of the evidence sent; NULL in rows of syncd 0.1 not seen since
+    sa.Column("source_content", sa.LargeBinary),  # of that last seen at the source, where it differs
+    sa.Column("revises", sa.BigInteger),  # the signal whose record changed and became this one
+    sa.Column("revision", sa.Integer),  # the n of <externalId>#n; else how often its text was replaced
     sa.Index("signals_by_public_id", "public_id"),
     sa.Index("signals_by_state", "connector", "state"),
     _partial_index("signals_due", "state", "due_at", where="due_at IS NOT NULL"),
     sa.Index("signals_by_run", "run_id"),
     _partial_index("signals_queued", "lane", "due_at", where="state = 'queued'"),
     _partial_index("signals_queued_of", "connector", "lane", "due_at", where="state = 'queued'"),
+    _partial_index("signals_by_original", "revises", where="revises IS NOT NULL"),
 )
 
 IS_QUEUED = signals.c.state == sa.literal_column(f"'{State.QUEUED}'")
@@ -190,6 +195,30 @@ bodies = sa.Table(
     sa.Column("next_words", JsonText),  # what that record says of itself
 )
 """What is posted, apart from the state: changing a state must not rewrite a long transcript."""
+
+revisions = sa.Table(
+    "revisions",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("signal_id", sa.ForeignKey("signals.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),  # an edit or a deletion
+    sa.Column("step", sa.Text, nullable=False),  # see `revisions.Step`
+    sa.Column("due_at", Instant),  # when the step is to be taken; NULL waits for something else
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),  # a result must name the one it comes from
+    sa.Column("run_id", sa.BigInteger),  # the run that has it in hand until `due_at`
+    sa.Column("changed_at", Instant, nullable=False),  # when the source showed it last
+    sa.Column("body", sa.LargeBinary),  # of the changed record, until it is queued
+    sa.Column("words", JsonText),  # what that record says of itself
+    sa.Column("number", sa.Integer),  # the n of <externalId>~replaced-n
+    sa.Column("former_id", sa.Text),  # the publicId of the signal that is being replaced
+    sa.Column("former", JsonText),  # its columns, to be put back
+    sa.Column("former_body", sa.LargeBinary),
+    sa.Column("last_error", Words),
+    sa.UniqueConstraint("signal_id", "kind", name="revisions_of_signal"),
+    sa.Index("revisions_due", "step", "due_at"),
+    sa.Index("revisions_by_former", "former_id"),
+)
+"""What is under way because a record changed or was deleted at its source: one row for each, until it is done."""
 
 events = sa.Table(
     "events",

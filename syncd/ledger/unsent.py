@@ -64,7 +64,9 @@ def exchange(db: sa.Connection, redacted: Sequence[tuple[Unsent, Signal | str]],
                     "fingerprint": signal.fingerprint,
                     "name": signal.name,
                     "source_url": row.source_url and signal.source_url,
+                    "characters": signal.characters,
                     "redacted": dict(signal.redacted),
+                    "content": signal.content,
                 }
                 db.execute(sa.update(signals).where(here).values(words))
                 db.execute(sa.update(bodies).where(bodies.c.signal_id == row.id).values(body=signal.body))

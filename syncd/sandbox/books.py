@@ -11,7 +11,7 @@ import uuid
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -26,6 +26,15 @@ which stand at the ends as created."""
 
 class UnknownSignal(LookupError):
     """No signal has this publicId."""
+
+
+@dataclass(slots=True)
+class _Life:
+    """What a signal was called in its time, from when on it was processed, and when it was deleted."""
+
+    names: set[str | None]
+    begins: datetime | None
+    ends: datetime | None = None
 
 
 class Books:
@@ -57,6 +66,7 @@ class Books:
         self._entries: dict[str, Entry] = {}
         self._list: list[tuple[float, int, str]] = []
         self._by_external_id: dict[str, list[str]] = {}
+        self._lives: dict[str, _Life] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -87,6 +97,23 @@ class Books:
         """The text that was posted, which no answer of the API repeats. Raises `UnknownSignal`."""
         return self._entry(public_id).draft.text
 
+    def absences(self, external_id: str) -> list[tuple[datetime, datetime | None]]:
+        """The spans in which nothing that ever had this externalId was there to be read as evidence, from when
+        something first was; the end is None for one that lasts.
+
+        A signal is evidence from the end of its first good processing until it is deleted, under whatever name.
+        """
+        lives = [life for life in self._lives.values() if external_id in life.names]
+        now = self._now()
+        spans = sorted((life.begins, life.ends) for life in lives if life.begins and life.begins <= (life.ends or now))
+        absent: list[tuple[datetime, datetime | None]] = []
+        covered = spans[0][0] if spans else None
+        for begins, ends in spans:
+            if covered is not None and begins > covered:
+                absent.append((covered, begins))
+            covered = None if covered is None or ends is None else max(covered, ends)
+        return absent if covered is None else [*absent, (covered, None)]
+
     def patch(self, public_id: str, body: object) -> JsonObject:
         """Change the fields that are sent; the Signal afterwards. Raises `UnknownSignal`, `Invalid`."""
         entry = self._entry(public_id)
@@ -103,6 +130,7 @@ class Books:
             self._forget_external_id(entry)
             draft = replace(draft, external_id=asked.external_id or None)
             self._learn_external_id(draft.external_id, public_id)
+            self._lives[public_id].names.add(draft.external_id)
         if asked.insight_ids is not None:
             draft, job = replace(draft, insight_ids=tuple(asked.insight_ids)), replace(job, insight_ids=())
         if asked.status:
@@ -117,6 +145,7 @@ class Books:
         del self._list[bisect_left(self._list, entry.place)]
         del self._entries[public_id]
         self._forget_external_id(entry)
+        self._lives[public_id].ends = self._now()
 
     def process(self, public_id: str) -> str:
         """Start processing anew; the id of the job. Raises `UnknownSignal`."""
@@ -152,6 +181,7 @@ class Books:
         self._entries[public_id] = entry
         insort(self._list, entry.place)
         self._learn_external_id(draft.external_id, public_id)
+        self._lives[public_id] = _Life({draft.external_id}, None if job.error else job.ends_at)
         return entry
 
     def _places(self) -> list[tuple[float, int, str]]:

@@ -207,6 +207,8 @@ async def test_should_the_list_show_them_all_the_same(mark: str) -> None:
 
     given = await read(CASE, marked)
     assert (given.ids, set(details(given)), skipped(given)) == ({"2"}, {"2"}, 1)
+    told = [id_ for page in given.pages for id_ in page.deleted]
+    assert told == (["1"] if mark == "deleted" else [])
 
 
 @pytest.mark.parametrize(

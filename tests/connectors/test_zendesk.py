@@ -179,6 +179,14 @@ class TestReading:
         changed = await read(CASE, replied, first.checkpoint, known=known)
         assert [record.text.rpartition("\n")[2] for record in changed.records] == ["Not fixed."]
 
+    async def test_a_deleted_ticket_is_told_of(self) -> None:
+        """What Zendesk calls deleted is named as such, on the page that goes past it; nothing else is."""
+        vendor = FakeZendesk([ticket(1), ticket(2, status="deleted"), ticket(3, tags=["spam"])])
+        given = await read(CASE, vendor)
+        assert [list(page.deleted) for page in given.pages if page.deleted] == [["2"]]
+        assert given.pages[-1].deleted == ["2"]
+        assert not any("/tickets/2/" in request.url.path for _, request in given.calls)
+
     async def test_a_ticket_deleted_in_between_is_passed_over(self) -> None:
         """Between the export and its comments a ticket may go; the others come."""
         vendor = FakeZendesk([ticket(1), ticket(2)])

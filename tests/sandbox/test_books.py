@@ -292,3 +292,39 @@ def test_a_page_of_a_large_workspace_costs_no_sorting(clock: Any) -> None:
     books._entries = Watched()
     assert len(books.page(100, 1_000)) == 100
     assert len(looks) == 100
+
+
+class TestAbsences:
+    """Whether a record's evidence was ever missing."""
+
+    @staticmethod
+    def named(name: str) -> dict[str, Any]:
+        return {**BOOKED, "externalId": name}
+
+    def test_a_replacement_in_the_right_order_leaves_none(self, books: Books, clock: Any) -> None:
+        """Renamed, posted anew, processed, deleted: at every moment something was there."""
+        books.create(self.named("x"))
+        clock.goes_on(seconds=60)
+        books.patch("SIGNAL-1", {"externalId": "x~replaced-1"})
+        books.create(self.named("x"))
+        clock.goes_on(seconds=60)
+        books.delete("SIGNAL-1")
+        assert books.absences("x") == []
+
+    def test_one_that_is_deleted_too_early_leaves_a_gap(self, books: Books, clock: Any) -> None:
+        """Until the new one is processed there is no evidence: the span is told, to the instant."""
+        books.create(self.named("x"))
+        clock.goes_on(seconds=60)
+        books.create(self.named("x"))
+        books.delete("SIGNAL-1")
+        deleted = clock()
+        clock.goes_on(seconds=60)
+        assert books.absences("x") == [(deleted, deleted + timedelta(seconds=2))]
+
+    def test_one_that_is_deleted_for_good_is_absent_from_then_on(self, books: Books, clock: Any) -> None:
+        """Of a span that lasts, no end is told; what never was there is not absent."""
+        books.create(self.named("x"))
+        clock.goes_on(seconds=60)
+        books.delete("SIGNAL-1")
+        assert books.absences("x") == [(clock(), None)]
+        assert books.absences("y") == []

@@ -1,4 +1,4 @@
-"""Leases, lanes and paces, outcomes to the end, and what a rebuild remembers."""
+"""Leases, lanes and paces, outcomes to the end, what a rebuild remembers, and edits at the source."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -24,6 +24,10 @@ def upgrade() -> None:
         sa.Column("account", sa.Text),
         sa.Column("characters", sa.Integer),
         sa.Column("first_page", sa.Integer),
+        sa.Column("content", sa.LargeBinary),
+        sa.Column("source_content", sa.LargeBinary),
+        sa.Column("revises", sa.BigInteger),
+        sa.Column("revision", sa.Integer),
     ):
         op.add_column("signals", column)
     op.add_column("bodies", sa.Column("next_body", sa.LargeBinary))
@@ -33,6 +37,30 @@ def upgrade() -> None:
     op.create_index("signals_queued", "signals", ["lane", "due_at"], sqlite_where=queued, postgresql_where=queued)
     of_each = ["connector", "lane", "due_at"]
     op.create_index("signals_queued_of", "signals", of_each, sqlite_where=queued, postgresql_where=queued)
+    number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+    revised = sa.text("revises IS NOT NULL")
+    op.create_index("signals_by_original", "signals", ["revises"], sqlite_where=revised, postgresql_where=revised)
+    op.create_table(
+        "revisions",
+        sa.Column("id", number, primary_key=True),
+        sa.Column("signal_id", number, sa.ForeignKey("signals.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("kind", sa.Text, nullable=False),
+        sa.Column("step", sa.Text, nullable=False),
+        sa.Column("due_at", sa.BigInteger),
+        sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("run_id", sa.BigInteger),
+        sa.Column("changed_at", sa.BigInteger, nullable=False),
+        sa.Column("body", sa.LargeBinary),
+        sa.Column("words", sa.Text),
+        sa.Column("number", sa.Integer),
+        sa.Column("former_id", sa.Text),
+        sa.Column("former", sa.Text),
+        sa.Column("former_body", sa.LargeBinary),
+        sa.Column("last_error", sa.Text),
+        sa.UniqueConstraint("signal_id", "kind", name="revisions_of_signal"),
+    )
+    op.create_index("revisions_due", "revisions", ["step", "due_at"])
+    op.create_index("revisions_by_former", "revisions", ["former_id"])
     for column in (
         sa.Column("lease_until", sa.BigInteger),
         sa.Column("verdicts", sa.Text),
