@@ -4,9 +4,10 @@ The floor plan. `pull` reads sources, `dispatch` posts, `track` asks what became
 thing they share. A module imports from the floors below its own, never from above.
 
     floor 0  words        errors, records, fates, retry, pacing, cron, places, spans
-    floor 1  contracts    fields, dates, logs, trust, mistakes, connector, signals, http_client, transport, kit/
+    floor 1  contracts    fields, dates, logs, trust, subjects, mistakes, connector, signals, http_client, transport,
+                          kit/
     floor 2  parts        ledger/, zentrik < mirror, sweep; registry, sandbox/
-    floor 3  verbs        pull, dispatch, track, reconcile, rerun, inventory < rebuild < audit;
+    floor 3  verbs        pull, dispatch, track, reconcile, rerun, forget, inventory < rebuild < audit;
                           config (settings, yaml_file, validation), catalogue, scaffold/
     floor 4  the house    promises; reference; interrupts, scheduler, folders, preview, figures, notify
                           < app < status, check < web/, screens, alerts < alerting, demo < daemon < cli

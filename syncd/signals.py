@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from syncd.dates import UnreadableDate, instant
 from syncd.errors import RecordError
 from syncd.logs import holds_secret, redact_json
 from syncd.records import KINDS, Json, Link, RawRecord, Record
+from syncd.subjects import subjects_of
 
 JSON_TYPE = "application/json"
 LONGEST_ID = 512
@@ -32,7 +33,8 @@ class Signal:
     """What the ledger keeps of a record: its name at Zentrik, the bytes to post, and a few words for people.
 
     `body` is UTF-8 JSON, encoded once; `fingerprint` is its sha256. Both stay the same for the same record for ever,
-    so a record that is seen again is known by them.
+    so a record that is seen again is known by them. `subjects` are those the record speaks of (see `subjects`); the
+    ledger keeps a digest of each.
     """
 
     external_id: str
@@ -44,6 +46,7 @@ class Signal:
     source_url: str | None = None
     place: str | None = None
     version: str | None = None
+    subjects: tuple[str, ...] = ()
 
 
 def compose(record: Record | RawRecord, source: Source) -> Signal:
@@ -56,9 +59,10 @@ def compose(record: Record | RawRecord, source: Source) -> Signal:
     """
     match record:
         case Record():
-            return _typed(record, source)
+            signal = _typed(record, source)
         case RawRecord():
-            return _raw(record, source)
+            signal = _raw(record, source)
+    return replace(signal, subjects=subjects_of(record))
 
 
 def _typed(record: Record, source: Source) -> Signal:

@@ -100,6 +100,7 @@ def test_every_field_has_its_place() -> None:
         occurred_at=record.occurred_at,
         source_url="https://www.g2.com/reviews/1",
         place="page 2",
+        subjects=("account:account-uuid", "account:other-uuid", "account:crm-1"),
     )
 
 

@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Text),
         sa.Column("failed_as", sa.Text),
         sa.Column("lane", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("cut_at", sa.BigInteger),
     ):
         op.add_column("signals", column)
     op.add_column("bodies", sa.Column("next_body", sa.LargeBinary))
@@ -43,6 +44,19 @@ def upgrade() -> None:
         sa.Column("job_id", sa.Text),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("seen_at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "subjects",
+        sa.Column("digest", sa.LargeBinary, primary_key=True),
+        sa.Column("signal_id", sa.BigInteger, sa.ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "subject_key",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("key", sa.LargeBinary, nullable=False),
+        sa.Column("noted_after", sa.BigInteger, nullable=False),
+        sa.Column("erased_at", sa.BigInteger),
     )
     op.create_table(
         "alerts",
