@@ -19,6 +19,7 @@ FEWEST = {"commit": 5, "send-before": 4, "send-after": 4}
 """The kinds of points, and how many of each an order has at least: one with fewer was not watched."""
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", FEWEST)
 def test_an_order_that_was_cut_off_is_carried_out_by_the_next(stage: Stage, kind: str) -> None:
     """A machine that loses power while somebody is forgotten forgets them all the same, and nobody else."""
@@ -30,8 +31,9 @@ def test_an_order_that_was_cut_off_is_carried_out_by_the_next(stage: Stage, kind
             assert operator.syncd("run-once", "--json").returncode == 0
             cut = operator.syncd(*ORDER, cut_off=point)
             assert cut.returncode in (0, -signal.SIGKILL), f"cut off at {point}: {cut.stderr}{cut.stdout}"
-            operator.drop("again.csv", "id,at,comment\n1,2026-10-09,Row 1 says something else.\n")
-            assert operator.syncd("run-once", "--json").returncode == 0
+            if kind == "commit":  # between the two orders its source shows the record again, changed
+                operator.drop("again.csv", "id,at,comment\n1,2026-10-09,Row 1 says something else.\n")
+                assert operator.syncd("run-once", "--json").returncode == 0
             done = operator.syncd(*ORDER)
             assert done.returncode == 0, f"cut off at {point}: {done.stderr}{done.stdout}"
             assert json.loads(done.stdout)["done"] is True
