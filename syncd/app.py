@@ -26,6 +26,7 @@ from syncd.dispatch import Delivery, Dispatched, dispatch
 from syncd.errors import KeyRefused, NotReady, SyncdError
 from syncd.figures import Figures, Moved, halted
 from syncd.folders import stirred
+from syncd.forget import Certificate, Order, forget
 from syncd.late_redaction import redact_unsent
 from syncd.ledger import Database, Leases, Ledger, State, report, revisions, spending
 from syncd.logs import context, get_logger
@@ -186,6 +187,10 @@ class House:
         missing = set(external_ids) - {row.external_id for row in rows}
         done.left += [(name, "the ledger knows no such signal") for name in sorted(missing) if not states]
         return done
+
+    async def forget(self, order: Order) -> Certificate:
+        """Erase what the order names, here and at Zentrik. What Zentrik does not let us delete is told, not raised."""
+        return await forget(self.ledger, self.zentrik, order, self.run, self.clock, self.reconcile_now)
 
     async def rebuild(self) -> Rebuilt:
         """Enter in the ledger whatever Zentrik has. Raises `LedgerInUse` and `DestinationError`."""
@@ -631,7 +636,8 @@ class House:
     async def _keep_tidy(self) -> None:
         """Clear away what is no longer to be kept, as the days go by."""
         while True:
-            await self.ledger.clear_away(self.run, self.config.retention.bodies, self.clock())
+            kept = self.config.retention
+            await self.ledger.clear_away(self.run, kept.bodies, self.clock(), kept.settled)
             await asyncio.sleep(_TIDY.total_seconds())
 
     async def _suspect(self) -> None:
@@ -728,7 +734,8 @@ async def open_house(config: Config, command: str) -> AsyncIterator[House]:
                 try:
                     yield house
                 finally:
-                    await ledger.clear_away(run, config.retention.bodies, utc_now())
+                    kept = config.retention
+                    await ledger.clear_away(run, kept.bodies, utc_now(), kept.settled)
                     await ledger.finish_run(run, house.figures.as_json(), utc_now())
     finally:
         ledger.close()

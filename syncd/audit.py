@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
+from itertools import chain
 from sys import intern
 
 from syncd.fates import Blocked, Gone, Processed, Refused
 from syncd.inventory import Inventory, claimant
-from syncd.ledger import Ledger, State, matching, posts
+from syncd.ledger import Ledger, State, erasure, matching, posts
 from syncd.ledger.events import tell
 from syncd.ledger.matching import Entry, Find, Here, There
 from syncd.logs import get_logger
@@ -46,6 +47,9 @@ class Kind(StrEnum):
 
     CHANGED = "changed"
     """Both have it, and say different things of it."""
+
+    FORGOTTEN = "forgotten"
+    """It was to be erased on request, and Zentrik has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ class Difference:
                 return f"delete it at Zentrik, keep {self.kept}"
             case Kind.CHANGED:
                 return "take over what Zentrik says"
+            case Kind.FORGOTTEN:
+                return "delete it at Zentrik"
 
     def as_json(self) -> dict[str, Json]:
         """One of the list that `audit --json` prints."""
@@ -107,7 +113,7 @@ class Audit:
     def counts(self) -> dict[Kind, int]:
         """How many differences there are of each kind."""
         found = Counter(difference.kind for difference in self.differences)
-        return {kind: found[kind] for kind in Kind}
+        return {kind: found[kind] for kind in Kind if kind is not Kind.FORGOTTEN or found[kind]}
 
     def of(self, kind: Kind) -> Iterator[Difference]:
         """The differences of that kind."""
@@ -142,7 +148,7 @@ class Applied:
     def as_json(self) -> dict[str, Json]:
         """What `audit --apply --json` prints under `applied`."""
         return {
-            "done": {str(kind): self.done[kind] for kind in Kind},
+            "done": {str(kind): self.done[kind] for kind in Kind if kind is not Kind.FORGOTTEN or self.done[kind]},
             "left": [{**difference.as_json(), "why": why} for difference, why in self.left],
         }
 
@@ -197,11 +203,15 @@ class _Comparison:
             held = self._inventory.held(row.external_id, row.public_id)
             if held:
                 self._compare(row, held)
-            elif row.public_id and row.state is not State.DELETED:
+            elif row.public_id and row.state not in (State.DELETED, State.FORGOTTEN):
                 self.absent.append(row)
         return self
 
     def _compare(self, row: Here, held: Sequence[There]) -> None:
+        if row.state is State.FORGOTTEN:
+            self.differences += _forgotten(row.external_id, held, row)
+            self._inventory.drop(row.external_id)
+            return
         is_being_posted = row.state in (State.SENDING, State.UNKNOWN) and row.run_id in self._alive
         kept = next((there for there in held if there.public_id == row.public_id), held[0])
         words = None if is_being_posted else _how_it_differs(row, kept)
@@ -228,6 +238,11 @@ def _how_it_differs(here: Here, there: There) -> str | None:
     if there.job_id and there.job_id != here.job_id:
         return f"{here.state} by another job here than there"
     return None
+
+
+def _forgotten(external_id: str, held: Sequence[There], here: Here | None) -> list[Difference]:
+    words = "forgotten here, there at Zentrik"
+    return [Difference(Kind.FORGOTTEN, external_id, there.public_id, words, here) for there in held]
 
 
 def _doubles(external_id: str, held: Sequence[There], kept: There, here: Here | None) -> list[Difference]:
@@ -276,9 +291,13 @@ async def _unknown_here(
     unknown: list[Difference] = []
     for some in batched(ours, BATCH):
         held = {name: inventory.held(name) for name, _ in some}
+        forgotten = await ledger.ask(erasure.tombstones, list(held))
         renamed = await ledger.ask(posts.ours_of, [there.public_id for all_ in held.values() for there in all_])
         for name, whose in some:
             first = held[name][0]
+            if name in forgotten:
+                unknown += _forgotten(name, held[name], None)
+                continue
             if any(there.public_id in renamed for there in held[name]):
                 continue
             words = intern(f"{first.state} there, unknown here")  # one text for what may be a million
@@ -302,7 +321,7 @@ async def apply(
             done = await _write(ledger, found.inventory, kind, some, run, clock())
             applied.note([(each, None if each.external_id in done else _MOVED) for each in some])
     stop: str | None = None
-    for some in batched(found.of(Kind.DOUBLED), _TOGETHER):
+    for some in batched(chain(found.of(Kind.DOUBLED), found.of(Kind.FORGOTTEN)), _TOGETHER):
         if stop is not None:
             applied.note([(each, stop) for each in some])
             continue
@@ -336,9 +355,15 @@ def _there(inventory: Inventory, difference: Difference) -> There:
 async def _delete(
     ledger: Ledger, zentrik: Zentrik, double: Difference, clock: Callable[[], datetime], patience: Patience
 ) -> Gone | Blocked | Refused | Troubled | None:
-    """Delete a double, if by now the one to keep is still there and the ledger's; None when it is not."""
+    """Delete a double, if by now the one to keep is still there and the ledger's; None when it is not. One that was to
+    be forgotten is deleted as long as it is there."""
     name = double.external_id
     here = (await ledger.ask(matching.find_rows, [name])).get(name)
+    if double.kind is Kind.FORGOTTEN:
+        gone: Gone | Blocked | Refused | Troubled = await patience.ask(partial(zentrik.delete, double.public_id))
+        if here is not None and isinstance(gone, Gone):
+            await ledger.change(erasure.conclude, {here.id: double.public_id}, clock())
+        return gone
     if here is None or here.public_id != double.kept:
         return None
     for public_id in (double.kept, double.public_id):

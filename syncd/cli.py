@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -615,6 +615,54 @@ def audit(ctx: click.Context, applies: bool, as_json: bool) -> None:
         return 1 if found.trouble or left else 0
 
     ctx.exit(_run(compare()))
+
+
+@cli.command()
+@click.option("--external-id", "external_ids", multiple=True, metavar="ID", help="This signal; may be given again.")
+@click.option("--email", "emails", multiple=True, metavar="ADDRESS", help="All that speak of it; may be given again.")
+@click.option("--account", "accounts", multiple=True, metavar="ID", help="All of that account; may be given again.")
+@click.option("--yes", "acts", is_flag=True, help="Do it; without, what would be done is listed.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_context
+def forget(
+    ctx: click.Context,
+    external_ids: tuple[str, ...],
+    emails: tuple[str, ...],
+    accounts: tuple[str, ...],
+    acts: bool,
+    as_json: bool,
+) -> None:
+    """Erase what is known of a record, a person or an account, here and at Zentrik, and keep it from coming back."""
+    from syncd import screens
+    from syncd.app import open_house
+    from syncd.forget import Certificate, Order
+    from syncd.ledger import erasure
+    from syncd.subjects import of_address
+
+    if not (external_ids or emails or accounts):
+        raise click.UsageError("say what is to be forgotten: --external-id, --email or --account")
+    for email in emails:
+        if of_address(email) is None:
+            raise click.BadParameter(f"{email!r} is no e-mail address", param_hint="--email")
+    order = Order(tuple(dict.fromkeys(external_ids)), tuple(dict.fromkeys(emails)), tuple(dict.fromkeys(accounts)))
+    config = _config(ctx)
+    database = _ledger(config)
+    if database is None:
+        raise LedgerError("there is no ledger yet: syncd knows nothing that could be forgotten.")
+    with closing(database), database.read() as db:
+        done = Certificate.of(order, erasure.look_up(db, order.external_ids, order.subjects), datetime.now(UTC))
+
+    async def act() -> Certificate:
+        async with open_house(config, "forget") as house:
+            return await house.forget(order)
+
+    if acts:
+        done = _run(act())
+    if as_json:
+        _print_json(done.as_json())
+    else:
+        _console().print(screens.certificate(done))
+    ctx.exit(0 if done.is_done or done.is_dry else 1)
 
 
 @cli.command()

@@ -10,7 +10,7 @@ from syncd.ledger.report import AT_ZENTRIK, RunCounts
 from syncd.pull import Pulled
 from syncd.records import Json
 
-_CONTRACTED = tuple(state for state in State if state is not State.DELETED)
+_CONTRACTED = tuple(state for state in State if state not in (State.DELETED, State.FORGOTTEN))
 """The states that the JSON always names; any other is named when there are signals in it."""
 
 

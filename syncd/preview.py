@@ -173,7 +173,7 @@ def _to_post(signals: Sequence[Signal], ledger: Database | None, notes: _Notes, 
         if row is None:
             pulled.new += 1
             yield signal
-        elif signal.fingerprint == row.source_fingerprint:
+        elif signal.fingerprint == row.source_fingerprint or row.state is State.FORGOTTEN:
             pulled.unchanged += 1
         else:
             is_changed = row.source_content is None or signal.content != row.source_content

@@ -18,6 +18,7 @@ from rich.text import Text
 from syncd.audit import Applied, Audit, Kind
 from syncd.estimate import Estimate
 from syncd.figures import Figures
+from syncd.forget import Certificate
 from syncd.ledger import State
 from syncd.ledger.copy import Copied, Watch
 from syncd.ledger.report import AsideRow, Event, SignalRow
@@ -39,6 +40,7 @@ _COLOURS = {
     State.FAILED: "red",
     State.REJECTED: "red",
     State.DELETED: "dim",
+    State.FORGOTTEN: "dim",
 }
 
 
@@ -433,6 +435,7 @@ _KINDS = {
     Kind.UNKNOWN_HERE: "at Zentrik under our namespaces, not in the ledger",
     Kind.DOUBLED: "more than one at Zentrik",
     Kind.CHANGED: "in both, but not the same",
+    Kind.FORGOTTEN: "forgotten here, and at Zentrik",
 }
 
 _SHOWN = 50
@@ -469,6 +472,49 @@ def audit(found: Audit, applied: Applied | None) -> Group:
         parts.append(Text(f"... and {grouped(len(lines) - _SHOWN)} more; --json lists them all", "dim"))
     if not applied:
         parts.append(Text("\nNothing was changed; `syncd audit --apply` carries the plan out"))
+    return Group(*parts)
+
+
+def certificate(done: Certificate) -> Group:
+    """What was forgotten, or would be: what was asked, what became of each signal, and what is left for a person."""
+    survey, order = done.survey, done.order
+    parts: list[Text | Table] = []
+    if not done.is_dry:
+        parts.append(Text(f"Certificate of erasure, {done.at:%Y-%m-%d %H:%M:%S} UTC\n", "bold"))
+    asked = (("external id", order.external_ids), ("e-mail", order.emails), ("account", order.accounts))
+    parts += [Text(f"asked for: {word} {printable(each)}") for word, named in asked for each in named]
+    if done.items:
+        listed = _table("external id", "connector", "was", "signal", "became", "insights", right=("insights",))
+        for item in done.items:
+            became = ("forgotten", "green") if item.is_forgotten else ("left", "red") if item.why else ("-", "dim")
+            listed.add_row(
+                Text(printable(item.found.external_id)),
+                Text(printable(item.found.connector or "-")),
+                _state(item.found.state),
+                item.found.public_id or "-",
+                Text(*became),
+                _number(len(item.found.insight_ids)),
+            )
+        parts += [Text(), listed]
+    reasons = dict.fromkeys(item.why for item in done.items if item.why)
+    parts += [Text(printable(f"left as they are: {why}. The same command goes on with them"), "red") for why in reasons]
+    parts += [Text(printable(f"not in the ledger: {name}"), "yellow") for name in survey.unknown]
+    parts += [Text(printable(f"forgotten before: {name}")) for name in survey.already]
+    if done.insight_ids:
+        parts.append(Text("\ninsights drawn from these signals, for somebody to review at Zentrik:"))
+        parts += [Text(printable(f"  {id_}")) for id_ in done.insight_ids]
+    if survey.predating:
+        parts.append(
+            Text(
+                f"\nOf {grouped(survey.predating)} signals it was never noted whom they speak of; `--external-id` "
+                "reaches them",
+                "yellow",
+            )
+        )
+    if not done.items and not survey.already:
+        parts.append(Text("\nThe ledger has nothing of it"))
+    elif done.is_dry and done.items:
+        parts.append(Text("\nNothing was changed; with `--yes` it is: deleted at Zentrik, and erased here for good"))
     return Group(*parts)
 
 

@@ -208,9 +208,11 @@ class WebSettings(Settings):
 
 
 class Retention(Settings):
-    """How long to keep what is no longer needed: `bodies` of delivered signals."""
+    """How long to keep what is no longer needed: `bodies` of delivered signals, and of those that have `settled` what
+    only people read (null: for ever)."""
 
     bodies: Annotated[Duration, lasting(timedelta(0), _CENTURY)] = timedelta(days=30)
+    settled: Annotated[Duration, lasting(timedelta(0), _CENTURY)] | None = None
 
 
 MailAddress = Annotated[str, AfterValidator(_mail_address)]

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -19,6 +19,7 @@ from syncd.errors import RecordError
 from syncd.logs import holds_secret, redact_json
 from syncd.records import KINDS, Json, Link, Person, RawRecord, Record
 from syncd.redaction import Redaction
+from syncd.subjects import subjects_of
 
 JSON_TYPE = "application/json"
 OF_ALL_SIGNALS = ("name", "providerType", "occurredAt", "externalId", "sourceLinks")
@@ -42,7 +43,8 @@ class Signal:
     `body` is UTF-8 JSON, encoded once; `fingerprint` is its sha256. Both stay the same for the same record for ever,
     so a record that is seen again is known by them. `account` is the one the body names, `characters` the length of its
     name, text and context: what Zentrik has to read. `redacted` counts what was taken out, by kind. `content` is a
-    digest of what is evidence in it (`EVIDENCE`): only where that differs has the record changed.
+    digest of what is evidence in it (`EVIDENCE`): only where that differs has the record changed. `subjects` are those
+    the record speaks of (see `subjects`); the ledger keeps a digest of each.
     """
 
     external_id: str
@@ -58,6 +60,7 @@ class Signal:
     characters: int = 0
     redacted: Mapping[str, int] = field(default_factory=dict, hash=False)
     content: bytes = b""
+    subjects: tuple[str, ...] = ()
 
 
 def compose(record: Record | RawRecord, source: Source) -> Signal:
@@ -71,9 +74,10 @@ def compose(record: Record | RawRecord, source: Source) -> Signal:
     """
     match record:
         case Record():
-            return _typed(record, source)
+            signal = _typed(record, source)
         case RawRecord():
-            return _raw(record, source)
+            signal = _raw(record, source)
+    return replace(signal, subjects=subjects_of(record))
 
 
 def _typed(record: Record, source: Source) -> Signal:

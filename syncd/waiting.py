@@ -54,6 +54,11 @@ def waits_for(
             return f"Zentrik refused it{why}; it moves again when the record changes at its source, or by {anew}."
         case State.DELETED:
             return f"Somebody deleted it at Zentrik; only {anew} posts it again."
+        case State.FORGOTTEN if signal.due_at is not None:
+            again = f"`syncd forget --external-id {quote(signal.external_id)} --yes`"
+            return f"It was erased here on request, and Zentrik may still have it; {again} goes on with that."
+        case State.FORGOTTEN:
+            return "Nothing: it was erased on request, and its record stays out."
 
 
 def over_budget(connector: str, spent: Spent, waiting: int) -> str:

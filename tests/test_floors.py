@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {
     0: ("errors", "records", "fates", "edits", "cron", "places", "spans", "budgets", "retry < pacing"),
     1: (
-        "templates fields dates logs trust detectors < expressions redaction < mapping < connector mistakes "
+        "templates fields dates logs trust detectors subjects < expressions redaction < mapping < connector mistakes "
         "< signals http_client transport kit < shape",
     ),
     2: ("ledger", "zentrik < mirror sweep workspace", "registry", "sandbox"),
@@ -30,6 +30,7 @@ FLOORS = {
         "late_redaction",
         "waiting",
         "revise",
+        "forget",
         "inventory < rebuild < audit",
         "catalogue scaffold",
         "settings < validation yaml_file < config",

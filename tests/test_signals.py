@@ -103,6 +103,7 @@ def test_every_field_has_its_place() -> None:
         account="crm-1",
         characters=sum(len(body(signal)[name]) for name in ("name", "text", "additionalContext")),
         content=content_of(signal.body),
+        subjects=("account:account-uuid", "account:other-uuid", "account:crm-1"),
     )
 
 

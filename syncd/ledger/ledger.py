@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from syncd.budgets import Budget
 from syncd.connector import Source
 from syncd.errors import LedgerError, RateLimited, SourceError
-from syncd.ledger import backfills, outcomes, pages, posts, revisions, tempo, tracing
+from syncd.ledger import backfills, outcomes, pages, posts, retention, revisions, tempo, tracing
 from syncd.ledger.backfills import Backfill, Cut, Slice
 from syncd.ledger.database import Database
 from syncd.ledger.events import tell
@@ -564,9 +564,11 @@ class Ledger:
 
     # Upkeep
 
-    async def clear_away(self, run: int, bodies_after: timedelta, now: datetime) -> int:
-        """Once a day, drop the texts of signals processed longer ago than `bodies_after`, the oldest runs and
-        finished backfills.
+    async def clear_away(
+        self, run: int, bodies_after: timedelta, now: datetime, settled_after: timedelta | None = None
+    ) -> int:
+        """Once a day, drop the texts of signals processed longer ago than `bodies_after`, what only people read of
+        those settled longer ago than `settled_after`, the oldest runs and finished backfills.
 
         The signals themselves stay, so nothing is imported again. It is done little by little: nobody waits for it. How
         many texts were dropped.
@@ -576,6 +578,8 @@ class Ledger:
         total = 0
         while dropped := await self.change(_drop_bodies, now - bodies_after):
             total += dropped
+        if settled_after is not None:
+            await retention.cut_down(self.change, now, settled_after)
         await self.on_thread(self.database.give_space_back)
         return total
 

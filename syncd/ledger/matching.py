@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from syncd.fates import Failed, Outcome, Processed
+from syncd.ledger import erasure
 from syncd.ledger.events import Told, tell
 from syncd.ledger.outcomes import GONE
 from syncd.ledger.pages import UNSEEN
@@ -148,11 +149,16 @@ def every_row(db: sa.Connection) -> Iterator[Here]:
 
 
 def find_rows(db: sa.Connection, external_ids: Sequence[str]) -> dict[str, Here]:
-    """Those of the externalIds that the ledger has."""
+    """Those of the externalIds that the ledger has, or had until they were forgotten."""
     found: dict[str, Here] = {}
     for some in portions(external_ids):
         rows = db.execute(sa.select(*_HERE).where(signals.c.external_id.in_(some)))
         found |= {row.external_id: _here(row) for row in rows}
+    forgotten = erasure.tombstones(db, [name for name in external_ids if name not in found])
+    for some in portions(forgotten):
+        stones = {forgotten[name]: name for name in some}
+        rows = db.execute(sa.select(*_HERE).where(signals.c.external_id.in_(stones)))
+        found |= {stones[row.external_id]: _here(row) for row in rows}
     return found
 
 

@@ -209,7 +209,11 @@ def note_deleted(db: sa.Connection, ids: Sequence[int], now: datetime, run: int 
     for id_ in sorted(ids):
         gone = db.execute(
             sa.update(signals)
-            .where(signals.c.id == id_, signals.c.public_id.is_not(None), signals.c.state != State.DELETED)
+            .where(
+                signals.c.id == id_,
+                signals.c.public_id.is_not(None),
+                signals.c.state.not_in([State.DELETED, State.FORGOTTEN]),
+            )
             .values(state=State.DELETED, last_error=GONE, due_at=None, settled_at=now, run_id=run)
         )
         if gone.rowcount == 1:

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from syncd.connector import Source
+from syncd.ledger import erasure, subjects
 from syncd.ledger.events import Told, tell
 from syncd.ledger.statements import held, insert, portions
 from syncd.ledger.tables import Lane, State, bodies, remembered, revisions, set_aside, signals
@@ -52,9 +53,12 @@ def store(
         latest[signal.external_id] = signal
 
     known = _known(db, latest)
-    differing = {row.id for external_id, row in known.items() if _is_news(row, latest[external_id])}
-    known |= {row.external_id: row for row in held(db, _SEEN, differing)}  # nobody begins to post one of these now
-    fresh = [signal for external_id, signal in latest.items() if external_id not in known]
+    differing = {row.id: name for name, row in known.items() if _is_news(row, latest[name])}
+    known |= {differing[row.id]: row for row in held(db, _SEEN, differing)}  # nobody begins to post one of these now
+    unknown = [external_id for external_id in latest if external_id not in known]
+    forgotten = erasure.tombstones(db, unknown)
+    tally["unchanged"] += len(forgotten)
+    fresh = [latest[external_id] for external_id in unknown if external_id not in forgotten]
     delivered = _recall(db, source, fresh, now)
     undelivered = [signal for signal in fresh if signal.external_id not in delivered]
     queued = _queue(db, source, undelivered, run, now, lane, number)
@@ -65,7 +69,9 @@ def store(
     returning = _returning(db, differing)
     for external_id, row in known.items():
         signal = latest[external_id]
-        if row.fingerprint == UNSEEN:
+        if row.state == State.FORGOTTEN:
+            tally["unchanged"] += 1
+        elif row.fingerprint == UNSEEN:
             _recognise(db, source, row.id, signal)
             tally["unchanged"] += 1
         elif row.id not in differing or _is_as(row, signal):
@@ -127,7 +133,11 @@ _SEEN = sa.select(
     signals.c.source_content,
 )
 
-_RENAME = sa.update(signals).where(signals.c.id == sa.bindparam("signal")).values(version=sa.bindparam("now"))
+_RENAME = (
+    sa.update(signals)
+    .where(signals.c.id == sa.bindparam("signal"), signals.c.state != State.FORGOTTEN)
+    .values(version=sa.bindparam("now"))
+)
 """The source calls the same record by another version."""
 
 
@@ -183,8 +193,10 @@ def _recall(db: sa.Connection, source: Source, fresh: Sequence[Signal], now: dat
     for some in portions(named):
         for row in db.execute(sa.select(remembered).where(remembered.c.external_id.in_(some))).all():
             signal = named[row.external_id]
-            db.execute(
-                sa.insert(signals).values(
+            [id_] = db.scalars(
+                sa.insert(signals)
+                .returning(signals.c.id)
+                .values(
                     external_id=row.external_id,
                     connector=source.name,
                     state=row.state,
@@ -199,6 +211,7 @@ def _recall(db: sa.Connection, source: Source, fresh: Sequence[Signal], now: dat
                     **_words(signal),
                 )
             )
+            subjects.note(db, {id_: signal.subjects})
             recalled.add(row.external_id)
         db.execute(sa.delete(remembered).where(remembered.c.external_id.in_(recalled & set(some))))
     return recalled
@@ -239,12 +252,15 @@ def _queue(
     body = {signal.external_id: signal.body for signal in fresh}
     if rows:
         db.execute(sa.insert(bodies), [{"signal_id": row.id, "body": body[row.external_id]} for row in sorted(rows)])
+        named = {signal.external_id: signal.subjects for signal in fresh}
+        subjects.note(db, {row.id: named[row.external_id] for row in rows})
     return len(rows)
 
 
 def _recognise(db: sa.Connection, source: Source, id_: int, signal: Signal) -> None:
     """The record of a signal that was found at Zentrik has turned up: from now on a change to it is seen."""
     db.execute(sa.update(signals).where(signals.c.id == id_).values(connector=source.name, **_words(signal)))
+    subjects.note(db, {id_: signal.subjects})
 
 
 def _take_newest(db: sa.Connection, source: Source, row: sa.Row[Any], signal: Signal, run: int, now: datetime) -> None:
@@ -260,6 +276,7 @@ def _take_newest(db: sa.Connection, source: Source, row: sa.Row[Any], signal: Si
 def _note_change(
     db: sa.Connection, source: Source, row: sa.Row[Any], signal: Signal, run: int, now: datetime, *, tells: bool = True
 ) -> None:
+    subjects.note(db, {row.id: signal.subjects})  # beside those of the record before it, which Zentrik may have
     if row.state in (State.QUEUED, State.REJECTED):
         db.execute(
             sa.update(signals)

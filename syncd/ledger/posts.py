@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from syncd.fates import Accepted, Blocked, Later, Refused, Unknown, Verdict
-from syncd.ledger import pages, report, spending
+from syncd.ledger import erasure, pages, report, spending
 from syncd.ledger.events import Told, tell
 from syncd.ledger.spending import Purse, Warned
 from syncd.ledger.statements import held, insert, portions
@@ -132,6 +132,8 @@ def settle(
         is_certain = isinstance(answer.verdict, Accepted)
         if row.attempts != claimed.attempt or row.state not in (_ANSWERABLE if is_certain else (State.SENDING,)):
             if isinstance(answer.verdict, Accepted) and answer.verdict.public_id != row.public_id:
+                if row.state == State.FORGOTTEN:
+                    erasure.note_late(db, claimed.id, answer.verdict.public_id, answer.at)
                 told.append(_told_late(answer, answer.verdict))
             continue
         if row.state == State.QUEUED:

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from syncd.ledger import erasure
 from syncd.ledger.statements import portions
 from syncd.ledger.tables import State, alerts, bodies, connectors, events, runs, set_aside, signals
 from syncd.records import Checkpoint, Json
@@ -343,12 +344,13 @@ def find(
 
 
 def known(db: sa.Connection, external_ids: Sequence[str]) -> dict[str, SignalRow]:
-    """Those of the externalIds that the ledger has."""
+    """Those of the externalIds that the ledger has, or had until they were forgotten."""
     found: dict[str, SignalRow] = {}
     for some in portions(external_ids):
         rows = db.execute(sa.select(*_SIGNAL).where(signals.c.external_id.in_(some)))
         found.update((row.external_id, _signal(row)) for row in rows)
-    return found
+    forgotten = erasure.tombstones(db, [name for name in external_ids if name not in found])
+    return found | {name: row for name, stone in forgotten.items() if (row := named(db, stone))}
 
 
 def versions(db: sa.Connection, external_ids: Sequence[str]) -> dict[str, str | None]:
@@ -357,7 +359,7 @@ def versions(db: sa.Connection, external_ids: Sequence[str]) -> dict[str, str | 
     for some in portions(external_ids):
         rows = db.execute(sa.select(signals.c.external_id, signals.c.version).where(signals.c.external_id.in_(some)))
         found.update((external_id, version) for external_id, version in rows.all())
-    return found
+    return found | dict.fromkeys(erasure.tombstones(db, [name for name in external_ids if name not in found]))
 
 
 def named(db: sa.Connection, name: str) -> SignalRow | None:
@@ -368,6 +370,8 @@ def named(db: sa.Connection, name: str) -> SignalRow | None:
         .order_by(signals.c.external_id != name)
         .limit(1)
     ).one_or_none()
+    if row is None and (stone := erasure.tombstones(db, [name]).get(name)):
+        return named(db, stone)
     return None if row is None else _signal(row)
 
 

@@ -139,7 +139,7 @@ def mark(db: sa.Connection, source: Source, external_ids: Sequence[str], now: da
     if source.edits.on_delete == "keep" or not external_ids:
         return
     for some in portions(external_ids):
-        mine = (signals.c.connector == source.name, signals.c.state != State.DELETED)
+        mine = (signals.c.connector == source.name, signals.c.state.not_in([State.DELETED, State.FORGOTTEN]))
         first = sa.select(signals.c.id).where(signals.c.external_id.in_(some), *mine)
         ids = list(db.scalars(first))
         ids += db.scalars(sa.select(signals.c.id).where(signals.c.revises.in_(ids), *mine))

@@ -47,6 +47,10 @@ class State(StrEnum):
     """Zentrik had it and has it no longer: somebody deleted it there. The end; only `syncd retry EXTERNAL_ID` posts it
     again."""
 
+    FORGOTTEN = "forgotten"
+    """Erased on request: a tombstone that keeps its record from coming in again. The end. While Zentrik still has it
+    (`due_at` is set), the next `syncd forget --yes` goes on with it."""
+
 
 class Lane(IntEnum):
     """Which queue a signal stands in."""
@@ -174,6 +178,7 @@ signals = sa.Table(
     sa.Column("source_content", sa.LargeBinary),  # of that last seen at the source, where it differs
     sa.Column("revises", sa.BigInteger),  # the signal whose record changed and became this one
     sa.Column("revision", sa.Integer),  # the n of <externalId>#n; else how often its text was replaced
+    sa.Column("cut_at", Instant),  # when what only people read of it was dropped, long after it had settled
     sa.Index("signals_by_public_id", "public_id"),
     sa.Index("signals_by_state", "connector", "state"),
     _partial_index("signals_due", "state", "due_at", where="due_at IS NOT NULL"),
@@ -230,6 +235,26 @@ events = sa.Table(
     sa.Column("detail", Words),
 )
 """What happened to a signal after it was queued: each answer, outcome and operator's action, in order."""
+
+subjects = sa.Table(
+    "subjects",
+    metadata,
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("signal_id", sa.ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""Whom a signal speaks of, each as a keyed digest; by it `syncd forget` finds the signals of an address or account. No
+index by signal: it would double the table, and only erasing asks that way round."""
+
+subject_key = sa.Table(
+    "subject_key",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("key", sa.LargeBinary, nullable=False),
+    sa.Column("noted_after", sa.BigInteger, nullable=False),  # of signals up to this id nobody noted the subjects
+    sa.Column("erased_at", Instant),  # when a signal was forgotten for the first time; NULL while there is no tombstone
+)
+"""One row at most: the key of all digests, drawn when the first is made."""
 
 set_aside = sa.Table(
     "set_aside",

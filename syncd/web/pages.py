@@ -54,6 +54,7 @@ _MEANINGS = {
     State.FAILED: "Zentrik could not process it. Retry has it processed once more; it is not created a second time.",
     State.REJECTED: "Zentrik refused the record. It is posted again when it changes at its source, or by Retry.",
     State.DELETED: "It was deleted at Zentrik. Retry creates it there anew.",
+    State.FORGOTTEN: "It was erased on request; its record does not come in again.",
 }
 
 

@@ -142,4 +142,5 @@ def test_the_states_are_those_of_the_contract_in_the_order_they_move() -> None:
     """Scripts find the states they know, in the order the documentation shows them."""
     assert [str(state) for state in State] == [
         *("queued", "sending", "unknown", "processing", "processed", "failed", "rejected", "deleted"),
+        "forgotten",
     ]

@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("source_content", sa.LargeBinary),
         sa.Column("revises", sa.BigInteger),
         sa.Column("revision", sa.Integer),
+        sa.Column("cut_at", sa.BigInteger),
     ):
         op.add_column("signals", column)
     op.add_column("bodies", sa.Column("next_body", sa.LargeBinary))
@@ -110,6 +111,19 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text, primary_key=True),
         sa.Column("answer", sa.Text),
         sa.Column("looked_at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "subjects",
+        sa.Column("digest", sa.LargeBinary, primary_key=True),
+        sa.Column("signal_id", sa.BigInteger, sa.ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "subject_key",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("key", sa.LargeBinary, nullable=False),
+        sa.Column("noted_after", sa.BigInteger, nullable=False),
+        sa.Column("erased_at", sa.BigInteger),
     )
     op.create_table(
         "alerts",
