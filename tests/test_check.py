@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -37,6 +39,13 @@ class Broken(Listed):
 
 def entry(connector: Listed, name: str = "reviews", namespace: str = "g2:acme") -> ConnectorSettings:
     return ConnectorSettings(type="g2", name=name, namespace=namespace, connector=connector)
+
+
+class ShortSighted(Listed):
+    """A source that shows its last week only."""
+
+    def out_of_reach(self, since: datetime | None, now: datetime) -> str | None:
+        return "it shows one week only" if since is None or now - since > timedelta(days=7) else None
 
 
 WELL = entry(Listed(pages=((record(1),), (record(2),))))
@@ -204,3 +213,16 @@ async def test_what_keeps_records_from_their_accounts_is_told(tmp_path: Path, ap
     results, code = await check(settings, sources(settings))
     assert code == 0
     assert sandbox.calls.count("GET") - before == 4
+
+
+async def test_a_source_that_cannot_go_back_so_far_says_so(tmp_path: Path, api_base: str) -> None:
+    """Before the first run one knows what will be missing of the past; whoever wants no more than there is, is not
+    bothered."""
+    source = entry(ShortSighted()).source
+    recent = replace(source, since=datetime.now(UTC) - timedelta(days=3))
+    results, code = await check(config(tmp_path, api_base), [source, recent])
+    assert [words for name, _, words in results if name == "reviews"] == [
+        "0 pages; it shows one week only",
+        "0 pages",
+    ]
+    assert code == 0

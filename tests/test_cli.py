@@ -116,6 +116,19 @@ class TestRunOnce:
         assert "write for example 2026-01-31" in terminal("run-once", "--since", "last week", code=2).stderr
         assert "before" in terminal("run-once", "--since", "2026-02-01", "--until", "2026-01-01", code=2).stderr
 
+    def test_slices_that_make_no_sense_are_refused(self, terminal: Terminal) -> None:
+        """A window without a beginning has nothing to count slices from, and slices of minutes are a slip."""
+        assert "--slice needs --since" in terminal("run-once", "--slice", "7d", code=2).stderr
+        window = ("run-once", "--since", "2026-01-01", "--slice")
+        assert "an hour or more" in terminal(*window, "5m", code=2).stderr
+        assert "write for example 30s, 10m, 2h or 7d" in terminal(*window, "weekly", code=2).stderr
+
+    def test_a_source_read_in_one_piece_says_what_slice_does(self, terminal: Terminal, sandbox: Sandbox) -> None:
+        """An option without effect is not taken in silence; the window is read all the same, and nobody is asked."""
+        done = terminal("run-once", "--since", "2020-01-01", "--slice", "7d", "--no-wait")
+        assert "a csv source is read in one piece; --slice does nothing for it" in done.stderr
+        assert len(sandbox.books) == 2
+
     def test_a_key_that_is_refused_midway_is_told_with_what_was_done(
         self, terminal: Terminal, sandbox: Sandbox
     ) -> None:

@@ -307,3 +307,28 @@ class TestPlan:
         await ledger.start_pull(source, run, clock())
         await ledger.finish_pull(source, run, ("rate_limited", "later"), clock(), rests_until=until)
         assert the_one(config(reviews={}), ledger, clock).next_run == until
+
+
+class TestBackfills:
+    async def test_one_that_is_not_finished_is_shown_until_it_is(self, ledger: Ledger, run: int, clock: Clock) -> None:
+        """A window that somebody began and forgot is found again; a script that knows of none sees no new key."""
+        assert "backfills" not in status(config(reviews={}), ledger.database, clock()).as_json()
+        since, until = clock() - timedelta(days=30), clock()
+        begun = await ledger.start_backfill(origin("reviews"), since, until, lambda *window: [window], clock())
+        shown = status(config(reviews={}), ledger.database, clock())
+        assert shown.backfills == [begun]
+        assert json.loads(json.dumps(shown.as_json()))["backfills"] == [
+            {
+                "connector": "reviews",
+                "since": since.isoformat(),
+                "until": until.isoformat(),
+                "slices": 1,
+                "read": 0,
+                "startedAt": clock().isoformat(),
+                "finishedAt": None,
+            }
+        ]
+        taken = await ledger.take_slice(begun.id, 0, run, clock())
+        assert taken is not None
+        await ledger.finish_slice(origin("reviews"), taken, run, clock(), is_whole=True)
+        assert status(config(reviews={}), ledger.database, clock()).backfills == []

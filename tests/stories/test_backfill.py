@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import pty
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -134,6 +137,32 @@ def test_the_dry_run_shows_the_very_bodies_that_arrive(operator: Operator, sandb
     assert sent == bodies
     assert ids(sandbox) == sorted(bodies)
     assert len(bodies) == 30
+
+
+@pytest.mark.parametrize(("answer", "sent"), [("n", 0), ("y", 30)], ids=["no", "yes"])
+def test_on_a_terminal_a_long_window_is_asked_about(
+    operator: Operator, sandbox: Sandbox, answer: str, sent: int
+) -> None:
+    """Whoever asks for a year sees how much that is, and can think better of it."""
+    operator.drop("past.csv", rows(0, 30))
+    here, there = pty.openpty()
+    command = [sys.executable, "-m", "syncd", "run-once", "survey", "--since", "2024-01-01", "--no-wait"]
+    os.write(here, f"{answer}\n".encode())
+    with subprocess.Popen(
+        command, env={**operator.environment, "COLUMNS": "100", "TERM": "xterm"}, cwd=operator.folder,
+        stdin=there, stdout=subprocess.DEVNULL, stderr=there,
+    ) as asking:  # fmt: skip
+        os.close(there)
+        said = b""
+        with suppress(OSError):  # the terminal is gone with its last reader
+            while more := os.read(here, 10_000):
+                said += more
+        assert asking.wait(timeout=60) == 0, said.decode()
+    os.close(here)
+    text = said.decode()
+    assert "Read and post that?" in text
+    assert "30" in text
+    assert len(sandbox.books) == sent
 
 
 def test_a_small_batch_first(operator: Operator, sandbox: Sandbox) -> None:
