@@ -22,7 +22,7 @@ def waits_for(
     `connector` is the row of its connector, `closed` until when Zentrik asked not to be posted to, `spent` how much of
     the day's budget is used up; each None where there is no such thing.
     """
-    anew = f"`syncd retry {quote(signal.external_id)}`"
+    anew = f"`syncd retry {quote(printable(signal.external_id))}`"
     why = f": {_brief(signal.last_error)}" if signal.last_error else ""
     due = signal.due_at if signal.due_at and signal.due_at > now else None
     match signal.state:
