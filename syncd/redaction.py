@@ -91,7 +91,7 @@ class Redaction:
         """
         redactor = Redactor(self, people)
         redacted = redactor.body(body)
-        return redacted, {kind: number for kind in Kind if (number := redactor.counts[kind])}
+        return redacted, {str(kind): number for kind in Kind if (number := redactor.counts[kind])}
 
     def gate(self, encoded: bytes) -> None:
         """Look once more, at what is about to be posted. Raises `RecordError` when something certain is left in it."""

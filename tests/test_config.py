@@ -19,8 +19,10 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from syncd import cron, registry
 from syncd.config import Config, ConnectorSettings, Retention, WebSettings, ZentrikSettings, load
 from syncd.connector import Checkpoint, Connector, Page, Settings, Source, Window
+from syncd.detectors import Kind
 from syncd.errors import ConfigError
 from syncd.mistakes import known_names, nearest
+from syncd.redaction import Redaction
 from syncd.settings import Entry
 
 PLANTED = "planted-s3cret-value"
@@ -471,7 +473,7 @@ def entry(lines: str) -> str:
         pytest.param(
             "_env_prefix: x",
             "config.yaml:1: _env_prefix: unknown setting; known here: alerts, connectors, lease, ledger, "
-            "retention, shutdown_timeout, web, zentrik",
+            "redact, retention, shutdown_timeout, web, zentrik",
             id="library-parameter",
         ),
         pytest.param(
@@ -1212,3 +1214,69 @@ class TestWebToken:
         with pytest.raises(ConfigError, match="16 or more letters") as refused:
             loads(f"web: {{token: {token}}}")
         assert token not in str(refused.value)
+
+
+class TestRedact:
+    """What is taken out of records: said once for all, or by each connector."""
+
+    @pytest.mark.parametrize(
+        "written", ["mask", "{}", "true", "{mode: mask, kinds: [email, phone, card, iban, key, participant]}"]
+    )
+    def test_a_word_is_enough(self, loads: Loads, written: str) -> None:
+        """Whoever wants it on without reading further writes one word, and gets all of it."""
+        entry = loads(f"redact: {written}\nconnectors:\n  a: {{type: account}}\n").connectors["a"]
+        assert entry.source.redaction == Redaction()
+
+    @pytest.mark.parametrize("written", ["null", "off", "'off'", "false"])
+    def test_off_is_off(self, loads: Loads, written: str) -> None:
+        """Every way of saying no is one, for all and for one connector."""
+        assert loads(f"redact: {written}").redact is None
+        entry = f"{{type: account, redact: {written}}}"
+        config = loads(f"redact: mask\nconnectors:\n  a: {entry}\n  b: {{type: account, namespace: other}}\n")
+        assert config.connectors["a"].source.redaction is None
+        assert config.connectors["b"].source.redaction == Redaction()
+
+    def test_a_connectors_own_replaces_the_one_for_all(self, loads: Loads) -> None:
+        """What is said for one connector is the whole of what is done with its records."""
+        config = loads(
+            "redact: {mode: pseudonym, pseudonym_key: 0123456789abcdef, keep: ['@Acme.com']}\n"
+            "connectors:\n  a: {type: account, redact: {kinds: [phone], region: gb}}\n"
+            "  b: {type: account, namespace: b}\n  c: {type: account, namespace: c, redact: pseudonym}\n"
+        )
+        made = {name: entry.source.redaction for name, entry in config.connectors.items()}
+        key = b"0123456789abcdef"
+        assert made == {
+            "a": Redaction(frozenset({Kind.PHONE}), region="GB"),
+            "b": Redaction(keep=frozenset({"acme.com"}), pseudonym_key=key),
+            "c": Redaction(pseudonym_key=key),
+        }
+        assert "0123456789abcdef" in config.secrets()
+
+    def test_the_key_can_stand_in_a_file_or_a_variable(self, loads: Loads, tmp_path: Path) -> None:
+        """As every other secret can."""
+        (tmp_path / "key").write_text("0123456789abcdef\n", encoding="utf-8")
+        for config in (
+            loads(f"redact: {{mode: pseudonym, pseudonym_key_file: {tmp_path / 'key'}}}"),
+            loads("redact: {mode: pseudonym}", SYNCD_REDACT__PSEUDONYM_KEY="0123456789abcdef"),
+        ):
+            assert config.redact is not None
+            assert config.redact.redaction == Redaction(pseudonym_key=b"0123456789abcdef")
+
+    @pytest.mark.parametrize(
+        ("written", "message"),
+        [
+            ("pseudonym", "mode: pseudonyms want pseudonym_key"),
+            ("{mode: pseudonym}", "mode: pseudonyms want pseudonym_key"),
+            ("sometimes", "must be one of"),
+            ("{kinds: [names]}", "must be one of"),
+            ("{kinds: []}", "must not be empty"),
+            ("{keep: [acme]}", "is no domain"),
+            ("{region: Europe}", "is no region"),
+            ("{pseudonym_key: short}", "16 or more letters"),
+            ("{mask: true}", "unknown setting"),
+        ],
+    )
+    def test_what_would_not_protect_is_refused(self, loads: Loads, written: str, message: str) -> None:
+        """A slip of the pen does not turn into records that leave unredacted."""
+        assert message in refusal(loads, f"redact: {written}")
+        assert message in refusal(loads, f"connectors:\n  a: {{type: account, redact: {written}}}\n")

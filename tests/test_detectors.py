@@ -130,7 +130,7 @@ def test_what_is_no_iban_is_left_alone(text: str) -> None:
         "xoxb-1234567890-abcdefghij",
         "AIza" + "Sy9_-" * 7,
         "eyJhbGciOiJI.eyJzdWIiOiIx.SflKxwRJSM-eK",
-        "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7bq1\nMIIEpAIBAAKCAQEA7bq2\nab==\n-----END RSA PRIVATE KEY-----",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7bq1\nMIIEpAIBAA\n-----END RSA PRIVATE KEY-----",
         "-----BEGIN PRIVATE KEY-----\\nMIIEpAIBAAKCAQEA7bq1\\n-----END PRIVATE KEY-----",
     ],
 )
@@ -197,7 +197,8 @@ def test_phone_numbers_of_a_region_are_found_as_they_are_dialled_there() -> None
 @pytest.mark.parametrize(
     ("name", "text", "found"),
     [
-        ("Jane Doe", "jane doe, JANE DOE, Doe, Jane; jane-doe jane.doe Jane's Does", ["jane doe", "JANE DOE", "Doe, Jane", "jane-doe", "jane.doe", "Jane"]),
+        ("Jane Doe", "jane doe, JANE DOE; Doe, Jane", ["jane doe", "JANE DOE", "Doe, Jane"]),
+        ("Jane Doe", "jane-doe jane.doe; Jane's Does", ["jane-doe", "jane.doe", "Jane"]),
         ("Will Grant", "Will you grant it? I will. GRANT did.", ["Will", "GRANT"]),
         ("José Álvarez", "Jose Alvarez, José", ["Jose Alvarez", "José"]),
         ("Ludwig van Beethoven", "The van of Beethoven", ["Beethoven"]),

@@ -23,10 +23,11 @@ PSEUDONYMS = Redaction(pseudonym_key=b"a key of the tests")
 PEOPLE = (JANE, Person("José Álvarez"), Person("will"), Person("田中太郎"), Person("[email]"), Person("person phone"))
 
 BITS = [
-    *("jane.doe@example.org", "x@acme.com", "@", "%40", ".", "Jane", "DOE", "will", "田中太郎", "[email]", "[", "]", "[person", " "),
-    *("+49 30 901820", "+1 415 555 2671", "4111 1111 1111 1111", "4111111111111111", "1111", "-", "DE89 3704 0044 0532 0130 00"),
-    *("DE89", "sk_live_4eC39HqLyjWDarjtT1zdp7dc", "token: ", "password=", "Bearer ", "9f8A7b6C5d4E3f2A1b0C", "\n", "é", "\x00"),
-]  # fmt: skip
+    *("jane.doe@example.org", "x@acme.com", "@", "%40", ".", "Jane", "DOE", "will", "田中太郎", " ", "\n", "é", "\x00"),
+    *("[email]", "[", "]", "[person", "+49 30 901820", "+1 415 555 2671", "4111 1111 1111 1111", "4111111111111111"),
+    *("1111", "-", "DE89 3704 0044 0532 0130 00", "DE89", "sk_live_4eC39HqLyjWDarjtT1zdp7dc", "token: ", "password="),
+    *("Bearer ", "9f8A7b6C5d4E3f2A1b0C"),
+]
 wild = st.lists(st.sampled_from(BITS) | st.text(max_size=6), max_size=14).map("".join)
 values = st.recursive(
     wild | st.none() | st.booleans() | st.integers(),
@@ -190,10 +191,8 @@ def test_every_text_of_a_record_goes_through() -> None:
 
 def test_a_ready_made_body_goes_through_too() -> None:
     """An item that is already in Zentrik's words gives nobody away either."""
-    raw = RawRecord(
-        id="1",
-        body={"externalId": "a:1", "text": "x@example.org", "source": {"external_data": {"signalType": "review", "by": "x@example.org"}}},
-    )  # fmt: skip
+    data = {"signalType": "review", "by": "x@example.org"}
+    raw = RawRecord(id="1", body={"externalId": "a:1", "text": "x@example.org", "source": {"external_data": data}})
     assert body_of(raw) == {
         "externalId": "a:1",
         "text": "[email]",
@@ -231,7 +230,7 @@ def test_the_gate_refuses_what_got_past(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_only_the_kinds_asked_for_are_taken_out() -> None:
-    """An operator who wants only names out keeps the rest; a participant's address is theirs, and goes with the name."""
+    """An operator who wants only names out keeps the rest; a participant's address goes with the name."""
     only = Redaction(kinds=frozenset({Kind.PARTICIPANT}))
     text = "Jane, jane.doe@example.org, bob@example.org"
     assert redacted(text, only) == "[person], [person], bob@example.org"

@@ -60,6 +60,7 @@ def row(text: str = "Fine", state: State = State.PROCESSED, error: str | None = 
         processing_started_at=NOW,
         settled_at=NOW,
         version=None,
+        redacted={"email": 2},
         source_fingerprint=b"",
     )
 
