@@ -166,7 +166,11 @@ def contents(draw: st.DrawFn) -> dict[str, list[dict[str, Any]]]:
             columns[column.name] = st.sampled_from(parents) if parents else stored(column)
         is_orphan = any(not drawn[key.column.table.name] for key in table.foreign_keys)
         unique = [[column.name for column in table.primary_key]]
-        unique += [[column.name] for column in table.columns if column.unique]
+        unique += [
+            [column.name for column in constraint.columns]
+            for constraint in table.constraints
+            if isinstance(constraint, sa.UniqueConstraint)
+        ]
         drawn[table.name] = draw(
             st.lists(
                 st.fixed_dictionaries(columns),

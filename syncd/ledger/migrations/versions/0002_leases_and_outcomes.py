@@ -38,13 +38,12 @@ def upgrade() -> None:
     op.create_index("signals_queued", "signals", ["lane", "due_at"], sqlite_where=queued, postgresql_where=queued)
     of_each = ["connector", "lane", "due_at"]
     op.create_index("signals_queued_of", "signals", of_each, sqlite_where=queued, postgresql_where=queued)
-    number = sa.BigInteger().with_variant(sa.Integer, "sqlite")
     revised = sa.text("revises IS NOT NULL")
     op.create_index("signals_by_original", "signals", ["revises"], sqlite_where=revised, postgresql_where=revised)
     op.create_table(
         "revisions",
-        sa.Column("id", number, primary_key=True),
-        sa.Column("signal_id", number, sa.ForeignKey("signals.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("id", _Id, primary_key=True),
+        sa.Column("signal_id", _Id, sa.ForeignKey("signals.id", ondelete="CASCADE"), nullable=False),
         sa.Column("kind", sa.Text, nullable=False),
         sa.Column("step", sa.Text, nullable=False),
         sa.Column("due_at", sa.BigInteger),
@@ -115,7 +114,7 @@ def upgrade() -> None:
     op.create_table(
         "subjects",
         sa.Column("digest", sa.LargeBinary, primary_key=True),
-        sa.Column("signal_id", sa.BigInteger, sa.ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("signal_id", _Id, sa.ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
         sqlite_with_rowid=False,
     )
     op.create_table(
