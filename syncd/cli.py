@@ -279,7 +279,7 @@ def _weigh(database: Database | None, name: str, *, as_json: bool) -> None:
     if as_json:
         _print_json({"by": str(by), "groups": [each.as_json() for each in found]})
     elif not found:
-        _nothing_yet(as_json)
+        click.echo("There are no signals yet. `syncd run-once` does one round.")
     else:
         from syncd import screens
 

@@ -115,8 +115,22 @@ def _range(*arguments: int) -> range:
     return numbers
 
 
+class _Unknown(jinja2.StrictUndefined):
+    """A name that the values do not have: said with those they have."""
+
+    __slots__ = ()
+
+    @property
+    def _undefined_message(self) -> str:
+        if isinstance(self._undefined_obj, View):
+            names = ", ".join(map(str, self._undefined_obj)) or "nothing"
+            return f"there is no {self._undefined_name!r}, but {names}"
+        return super()._undefined_message
+
+
 def _environment() -> Sandbox:
     environment = Sandbox()
+    environment.undefined = _Unknown
     environment.finalize = _blank  # what a source does not know is empty, not «None»
     environment.globals["range"] = _range
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "default": _plain}

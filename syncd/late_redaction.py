@@ -8,7 +8,7 @@ from datetime import datetime
 from syncd.connector import Source
 from syncd.errors import RecordError
 from syncd.ledger import Ledger, unsent
-from syncd.ledger.unsent import Unsent
+from syncd.ledger.unsent import Kept, Unsent
 from syncd.logs import get_logger
 from syncd.redaction import Redaction
 from syncd.signals import Signal, redact_anew
@@ -41,11 +41,16 @@ async def _redact(ledger: Ledger, source: Source, redaction: Redaction, clock: C
         if redacted:
             await ledger.change(unsent.exchange, redacted, clock())
             changed += len(redacted)
+    kept = await ledger.ask(unsent.kept, source)
+    beside = [(each, instead) for each in kept if (instead := _instead(each, redaction)) is not None]
+    if beside:
+        await ledger.change(unsent.exchange_kept, beside, clock())
+        changed += len(beside)
     if changed:
         log.info("redacted what waited to be posted", connector=source.name, signals=changed)
 
 
-def _instead(waiting: Unsent, redaction: Redaction) -> Signal | str | None:
+def _instead(waiting: Unsent | Kept, redaction: Redaction) -> Signal | str | None:
     """What is to be posted instead, or why nothing can be; None when it may be posted as it is."""
     try:
         return redact_anew(waiting.external_id, waiting.body, redaction)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
-from syncd.fates import Refused
+from syncd.edits import Edits
+from syncd.fates import Accepted, Processed, Refused
 from syncd.late_redaction import redact_unsent
-from syncd.ledger import Answer, Ledger, State, report, unsent
+from syncd.ledger import Answer, Ledger, Look, State, report, revisions, unsent
 from syncd.redaction import Redaction
 from syncd.signals import Signal, compose
 from tests.conftest import Clock, record, rows, source
@@ -92,6 +94,46 @@ async def test_what_was_claimed_or_changed_meanwhile_is_left_alone(ledger: Ledge
     [row] = await rows(ledger)
     assert (row.state, await texts(ledger)) == (State.SENDING, [TEXT])
     assert taken.body == signal(1).body
+
+
+EDITED = replace(SOURCE, edits=Edits(on_change="append", settle=timedelta(0)))
+
+
+async def test_a_change_that_is_kept_beside_what_is_being_posted_goes_through_too(ledger: Ledger, clock: Clock) -> None:
+    """The new text of a record whose first is under way is redacted before it takes that one's place."""
+    run = await queued(ledger, clock, signal(1))
+    [taken] = (await ledger.exchange([], 1, run, clock())).claimed
+    await ledger.record_page(SOURCE, [signal(1, "Now call jane@example.org")], [], None, run, clock())
+    await redact_unsent(ledger, [MASKED], clock)
+    await ledger.exchange([Answer(taken, Refused("no"), clock())], 0, run, clock())
+    [row] = await rows(ledger)
+    assert (row.state, await texts(ledger)) == (State.QUEUED, ["Now call [email]"])
+    assert row.redacted == {"email": 1}
+    again = compose(record(1, "Now call jane@example.org"), MASKED)
+    tally = await ledger.record_page(MASKED, [again], [], None, run, clock())
+    assert (tally.changed, tally.unchanged) == (0, 1)
+
+
+@pytest.mark.parametrize("id_", ["r-1", "jane@example.org"])
+async def test_a_change_that_waits_until_it_has_stood_goes_through_too(ledger: Ledger, clock: Clock, id_: str) -> None:
+    """What an edit will post is redacted while it waits; where its id cannot be, the change is never posted."""
+    first, second = (compose(replace(record(1, text), id=id_), EDITED) for text in (TEXT, "Now jane@example.org"))
+    run = await ledger.start_run("test", clock())
+    await ledger.start_pull(EDITED, run, clock())
+    await ledger.record_page(EDITED, [first], [], None, run, clock())
+    [taken] = (await ledger.exchange([], 1, run, clock())).claimed
+    await ledger.exchange([Answer(taken, Accepted("SIGNAL-1"), clock(), clock())], 0, run, clock())
+    await ledger.record_page(EDITED, [second], [], None, run, clock())
+    [waiting] = await ledger.awaited(1, clock())
+    await ledger.record_looks([Look(waiting, Processed(()), clock(), None)], run)
+    await redact_unsent(ledger, [replace(EDITED, redaction=Redaction())], clock)
+    due = await ledger.ask(revisions.settled, [EDITED.name], clock(), 10)
+    await ledger.change(revisions.append, due, run, clock())
+    posted = [json.loads(each.body)["text"] for each in (await ledger.exchange([], 5, run, clock())).claimed]
+    [row, *_] = await rows(ledger)
+    told = [event.detail or "" for event in await ledger.ask(report.history, row) if event.event == "redacted"]
+    assert posted == (["Now [email]"] if id_ == "r-1" else [])
+    assert ["map another id" in detail for detail in told] == [id_ != "r-1"]
 
 
 async def test_a_source_that_was_never_read_has_nothing_to_do(ledger: Ledger, clock: Clock) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from syncd.connector import Source
 from syncd.ledger.events import tell
 from syncd.ledger.statements import held, insert
-from syncd.ledger.tables import State, bodies, connectors, signals
+from syncd.ledger.tables import State, bodies, connectors, revisions, signals
 from syncd.redaction import summary
 from syncd.signals import Signal
 
@@ -86,3 +86,54 @@ def note(db: sa.Connection, source: Source, digest: str | None) -> None:
         .values(**about, redaction=digest)
         .on_conflict_do_update(index_elements=[connectors.c.name], set_={"redaction": digest})
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A changed record that waits for its turn beside the one that was posted: its body, and what it says of itself."""
+
+    table: sa.Table
+    signal_id: int
+    external_id: str
+    body: bytes
+    words: Mapping[str, Any]
+
+
+def kept(db: sa.Connection, source: Source) -> list[Kept]:
+    """The changed records of a connector that are kept: until the change has stood, or it is known whether Zentrik has
+    the first."""
+    found: list[Kept] = []
+    for table, (body, words) in _BESIDE.items():
+        chosen = sa.select(table.c.signal_id, signals.c.external_id, table.c[body], table.c[words])
+        rows = chosen.join(signals, signals.c.id == table.c.signal_id).where(
+            signals.c.connector == source.name, table.c[body].is_not(None)
+        )
+        found += [Kept(table, *row) for row in db.execute(rows)]
+    return found
+
+
+def exchange_kept(db: sa.Connection, redacted: Sequence[tuple[Kept, Signal | str]], now: datetime) -> None:
+    """The same for changed records that are kept. One that cannot be posted at all is dropped, as its history says."""
+    for one, instead in redacted:
+        body, words = _BESIDE[one.table]
+        mine = one.table.c.signal_id == one.signal_id, one.table.c[body] == one.body
+        anew: dict[str, Any] = {body: None, words: None}
+        if isinstance(instead, Signal):
+            said = {
+                "fingerprint": instead.fingerprint.hex(),
+                "content": instead.content.hex(),
+                "name": instead.name,
+                "source_url": one.words.get("source_url") and instead.source_url,
+                "characters": instead.characters,
+                "redacted": dict(instead.redacted),
+            }
+            anew = {body: instead.body, words: {**one.words, **said}}
+        dropped = 0
+        if anew[body] is None and one.table is revisions:  # one that was not begun is none without its text
+            dropped = db.execute(sa.delete(revisions).where(*mine, revisions.c.step == "settling")).rowcount
+        if db.execute(sa.update(one.table).where(*mine).values(anew)).rowcount or dropped:
+            told = summary(instead.redacted) if isinstance(instead, Signal) else f"its change is dropped: {instead}"
+            tell(db, [(one.signal_id, now, "redacted", told)])
+
+
+_BESIDE = {bodies: ("next_body", "next_words"), revisions: ("body", "words")}
