@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator
+from inspect import get_annotations
 from itertools import chain
 from typing import TypeAlias
 
@@ -89,9 +90,10 @@ def _is_group(path: Path, value: object, told: dict[Path, str]) -> bool:
 def _rows(
     path: Path, settings: BaseModel, told: dict[Path, str], leave_out: Container[str] = ()
 ) -> Iterator[tuple[str, str, str, str]]:
-    fields = type(settings).model_fields
+    own = get_annotations(type(settings))
+    fields = sorted(type(settings).model_fields.items(), key=lambda field: field[0] not in own)
     secrets = secret_fields(type(settings))
-    for name, info in fields.items():
+    for name, info in fields:
         if name not in leave_out:
             meaning, twin = told[*path, name], f"{name}_file"
             if name in secrets and twin not in meaning:

@@ -108,7 +108,7 @@ def test_a_text_is_not_multiplied_by_another(way: str) -> None:
 def test_a_value_that_a_record_does_not_have_is_said_with_those_it_has() -> None:
     """Whoever reads why a record was set aside sees what could have been written instead."""
     record = view(Record(id="1", kind="review", text="x", attributes={"stars": 3, "locale": "de"}))
-    with pytest.raises(RecordError, match="^there is no 'company', but stars, locale$"):
+    with pytest.raises(RecordError, match=r"^there is no 'company', but stars, locale$"):
         template("{{ record.attributes.company }}")(record)
-    with pytest.raises(RecordError, match="^there is no 'company', but nothing$"):
+    with pytest.raises(RecordError, match=r"^there is no 'company', but nothing$"):
         template("{{ record.attributes.company }}")(view(Record(id="1", kind="review", text="x")))
