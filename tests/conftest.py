@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,11 @@ from syncd.signals import Signal, compose
 from syncd.zentrik import Zentrik
 
 _numbers = count()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many workers more than there are cores: much of what the stories do is to wait for other processes."""
+    return max(2, (os.cpu_count() or 2) * 3 // 2)
 
 
 class Clock:

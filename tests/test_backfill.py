@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
@@ -109,6 +109,7 @@ async def names(ledger: Ledger) -> set[str]:
 
 
 class TestCut:
+    @settings(max_examples=40)
     @given(MOMENTS, MOMENTS, st.timedeltas(timedelta(hours=1), timedelta(days=400)))
     def test_slices_cover_the_window_without_gap_or_overlap(
         self, since: datetime, until: datetime, length: timedelta
