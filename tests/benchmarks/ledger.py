@@ -33,9 +33,10 @@ def grow(path: Path, rows: int, queued: int) -> None:
         columns = (
             "external_id, connector, state, fingerprint, signal_type, name, occurred_at, source_url, first_seen_at, "
             "due_at, attempts, failures, looks, run_id, public_id, job_id, insight_ids, accepted_at, "
-            "processing_started_at, settled_at, sent_at, first_run, accepted_run, version, lane"
+            "processing_started_at, settled_at, sent_at, first_run, accepted_run, version, lane, content, characters, "
+            "first_page"
         )
-        db.executemany(f"INSERT INTO signals ({columns}) VALUES ({', '.join('?' * 25)})", _signals(rows, queued))
+        db.executemany(f"INSERT INTO signals ({columns}) VALUES ({', '.join('?' * 28)})", _signals(rows, queued))
         db.execute("INSERT INTO bodies (signal_id, body) SELECT id, zeroblob(1000) FROM signals WHERE state = 'queued'")
         for event, detail in (("accepted", "public_id"), ("processed", "'2 insights'")):
             db.execute(
@@ -70,6 +71,9 @@ def _signals(rows: int, queued: int) -> Iterator[tuple[Any, ...]]:
             1 + number // 1000,
             *told,
             number % 2 if is_queued else 0,
+            number.to_bytes(16, "big"),
+            1000,
+            1 + number // 100 % 1000,
         )
 
 
