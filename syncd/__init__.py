@@ -7,7 +7,7 @@ thing they share. A module imports from the floors below its own, never from abo
     floor 1  contracts    fields, dates, logs, trust, subjects, detectors < redaction, templates < expressions
                           < mapping < connector, mistakes, signals, http_client, transport, kit/ < shape
     floor 2  parts        ledger/, zentrik < mirror, sweep, workspace; registry, sandbox/
-    floor 3  verbs        directory < pull < backfill; dispatch, track, reconcile, rerun, revise, forget,
+    floor 3  verbs        directory < pull < backfill, release; dispatch, track, reconcile, rerun, revise, forget,
                           late_redaction, waiting, inventory < rebuild < audit;
                           config (settings, yaml_file, validation), catalogue, scaffold/
     floor 4  the house    promises; reference; interrupts, scheduler, folders, preview, estimate, figures,

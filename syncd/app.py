@@ -28,7 +28,7 @@ from syncd.figures import Figures, Moved, halted
 from syncd.folders import stirred
 from syncd.forget import Certificate, Order, forget
 from syncd.late_redaction import redact_unsent
-from syncd.ledger import Database, Leases, Ledger, State, report, revisions, spending
+from syncd.ledger import Database, Leases, Ledger, State, holds, report, revisions, spending
 from syncd.logs import context, get_logger
 from syncd.mirror import Mirror
 from syncd.pacing import Gate, LookSchedule, NackWindow, ProcessingBudget
@@ -36,6 +36,7 @@ from syncd.preview import Preview, preview
 from syncd.pull import PATIENCE, Pulled, Span, pull
 from syncd.rebuild import Rebuilt, rebuild
 from syncd.reconcile import Reconciled, reconcile
+from syncd.release import Releaser
 from syncd.rerun import Rerun, rerun, rerun_failed
 from syncd.retry import Backoff
 from syncd.revise import Reviser
@@ -102,9 +103,12 @@ class House:
     is_refused: bool = False  # whether the key was refused last
     on_change: Callable[[Figures], None] = lambda _: None
     directory: Directory = field(init=False)
+    releaser: Releaser = field(init=False)  # of what is held until Zentrik has its account
 
     def __post_init__(self) -> None:
         self.directory = Directory(Workspace(self.zentrik), Kept(self.ledger), self.clock)
+        sources = {name: entry.source for name, entry in self.config.connectors.items()}
+        self.releaser = Releaser(self.ledger, self.directory, sources, self.run, self.clock)
         edits = {name: entry.edits for name, entry in self.config.connectors.items()}
         self.reviser = Reviser(self.ledger, self.zentrik, self.run, self.clock, edits, self.mirror)
 
@@ -400,6 +404,7 @@ class House:
             self.news.clear()
             last_look = done()
             accepted_before = self.figures.accepted
+            await self._revise(self.releaser.release, only)
             await self._revise(self.reviser.begin, only)
             await self._post_due(only)
             if patience is not None:
@@ -415,7 +420,8 @@ class House:
                     deadline = self.clock() + (patience or timedelta(0))
                 if all(due is None or max(due, self.clock()) >= deadline for due in (queued, elsewhere)):
                     return
-            await self._sleep_until(min((each for each in (queued, deadline) if each), default=None))
+            held = None if patience is not None else await self.ledger.ask(holds.next_due)
+            await self._sleep_until(min((each for each in (queued, deadline, held) if each), default=None))
 
     async def _post_due(self, only: Sequence[str] | None) -> None:
         """One round of posting."""
@@ -533,7 +539,8 @@ class House:
     async def _revise(
         self, part: Callable[[Sequence[str] | None], Awaitable[None]], only: Sequence[str] | None
     ) -> None:
-        """One round of what changed or was deleted at the sources; while Zentrik is not well, none."""
+        """One round of what was held for an account, changed or was deleted at the sources; while Zentrik is not well,
+        none."""
         if not self.gate.opens_in(self.clock()):
             try:
                 await self._unless_stopped(part(only))

@@ -332,7 +332,7 @@ def show(ctx: click.Context, name: str, as_json: bool) -> None:
 
     It may be named by its externalId, its publicId, the address of its original, or an insight that was drawn from it.
     """
-    from syncd.ledger import report, revisions, tracing
+    from syncd.ledger import holds, report, revisions, tracing
     from syncd.waiting import waits_for
 
     config, now = _config(ctx), datetime.now(UTC)
@@ -353,7 +353,7 @@ def show(ctx: click.Context, name: str, as_json: bool) -> None:
             ctx.exit(1)
         [row] = found
         history, body, origin = report.history(db, row), report.body(db, row), tracing.origin(db, row)
-        waits = waits_for(row, *tracing.standing(db, row, config.budgets, now), now)
+        waits = waits_for(row, *tracing.standing(db, row, config.budgets, now), now, holds.of_signal(db, row.id))
         under_way = revisions.under_way(db, row.id)
     if as_json:
         _print_json(
@@ -928,6 +928,7 @@ async def _dry_run(config: Config, sources: Sequence[Source], span: Span, as_jso
     from syncd.figures import Figures
     from syncd.logs import redact_json
     from syncd.redaction import summary
+    from syncd.waiting import held_for
 
     figures = Figures()
     async for shown in preview_all(config, sources, span, figures):
@@ -939,6 +940,9 @@ async def _dry_run(config: Config, sources: Sequence[Source], span: Span, as_jso
             click.echo(redact_json(f"{heading}\n{screens.pretty(shown.body)}"))
     if not as_json:
         _console().print(screens.closing(figures, lists_all=True))
+        for name, pulled in figures.connectors.items():
+            if pulled.held:
+                click.echo(f"{name}: {held_for(pulled.held)}")
         click.echo("\nThis was a dry run: nothing was sent, nothing stored.")
     for name, pulled in figures.connectors.items():
         if pulled.error and as_json:

@@ -20,6 +20,7 @@ from syncd.connector import Source
 from syncd.errors import SourceError
 from syncd.fates import Blocked, Refused
 from syncd.ledger import Database, Ledger, lookups
+from syncd.ledger.holds import ASKED_AGAIN
 from syncd.ledger.lookups import Known, Question
 from syncd.logs import get_logger
 from syncd.records import Json, RawRecord, Record
@@ -33,7 +34,7 @@ log = get_logger()
 FOUND_LASTS = timedelta(days=7)
 """How long an account that was found is believed to be there still."""
 
-MISSING_LASTS = timedelta(hours=1)
+MISSING_LASTS = ASKED_AGAIN
 """How long one that was not found is believed to be missing still. A key that lacked a scope is tried after it."""
 
 CLAIM_LASTS = timedelta(minutes=10)
@@ -153,15 +154,23 @@ class Directory:
         if not any(one.account or one.products for one in page):
             return [one.record for one in page]
         products = await self._products(source, {name for one in page for name in one.products})
-        accounts = await self._accounts(source, page)
-        return [_placed(one, accounts, products) for one in page]
+        companies = {one.account: one.company for one in page if one.account}
+        accounts = await self.resolve(source.name, companies, creates=source.mapping.on_missing == "create")
+        holds = source.mapping.on_missing == "hold"
+        return [_placed(one, accounts, products, holds=holds) for one in page]
 
     # Accounts
 
-    async def _accounts(self, source: Source, page: Sequence[Shaped]) -> dict[tuple[Ask, ...], Entity]:
-        """The account of each, by what it is asked by: the first question that has an answer counts."""
-        open_ = {one.account: one for one in page if one.account}
-        found: dict[tuple[Ask, ...], Entity] = {}
+    async def resolve(
+        self, connector: str, companies: Mapping[tuple[Ask, ...], str | None], *, creates: bool
+    ) -> dict[tuple[Ask, ...], Answer]:
+        """The accounts of a connector's records, by what they are asked by: the first question that has an answer
+        counts. `creates` those there are none of, named as the companies are. None that the key may not ask for.
+
+        Raises `DirectoryUnavailable`.
+        """
+        open_ = dict(companies)
+        found: dict[tuple[Ask, ...], Answer] = {}
         for turn in range(max(map(len, open_), default=0)):
             asks = {key: key[turn] for key in open_ if turn < len(key) and key not in found}
             answers = await self._ask("accounts", {_question("accounts", ask) for ask in asks.values()})
@@ -170,30 +179,30 @@ class Directory:
                     case Entity() as account:
                         found[key] = account
                     case "several":
-                        self._warn("several accounts fit; its records go out without one", connector=source.name,
+                        self._warn("several accounts fit; its records go out without one", connector=connector,
                                    asked=f"{ask.by}={ask.value}")  # fmt: skip
-                        del open_[key]
-                    case _:
+                        found[key] = "several"
+                    case "missing":
                         pass
-        if source.mapping.on_missing == "create" and not self._is_lacking("accounts:read"):
-            for key, one in open_.items():
-                if key not in found and (created := await self._create(source, one)):
-                    found[key] = created
+                    case None:
+                        del open_[key]
+        for key, company in open_.items():
+            if key not in found:
+                created = await self._create(connector, key, company) if creates else None
+                found[key] = created or "missing"
         return found
 
-    async def _create(self, source: Source, one: Shaped) -> Entity | None:
+    async def _create(self, connector: str, asks: tuple[Ask, ...], company: str | None) -> Entity | None:
         """The account of a record that has none: found after all, or created; None where that is not possible."""
-        named: dict[str, str] = {ask.by: ask.value for ask in reversed(one.account)}
-        fields = {"name": named.get("name") or one.company or named.get("domain") or named["externalId"], **named}
+        named: dict[str, str] = {ask.by: ask.value for ask in reversed(asks)}
+        fields = {"name": named.get("name") or company or named.get("domain") or named["externalId"], **named}
         shown = ", ".join(f"{name} {value}" for name, value in named.items())
         if not self._creates:
-            self._warn(
-                "an account would be created; this shows the record without", connector=source.name, account=shown
-            )
+            self._warn("an account would be created; this shows the record without", connector=connector, account=shown)
             return None
         if self._is_lacking("accounts:write"):
             return None
-        questions = [_question("accounts", ask) for ask in one.account]
+        questions = [_question("accounts", ask) for ask in asks]
         async with self._creating:  # and the next one looks first, for it may be the same company
             if account := await self._look_again(questions):
                 return account
@@ -206,7 +215,7 @@ class Directory:
                 )
             match await self._workspace.create_account(fields):
                 case Entity() as account:
-                    log.info("account created", connector=source.name, account=shown)
+                    log.info("account created", connector=connector, account=shown)
                 case Blocked(reason):
                     await self._memory.release(sorted(named.items()))
                     self._lacks("accounts:write", reason, "account.on_missing")
@@ -217,7 +226,7 @@ class Directory:
                         await self._memory.release(sorted(named.items()))
                         self._do_without(f"account {shown}")
                         self._warn("Zentrik would not create an account; its records go out without one",
-                                   connector=source.name, account=shown, reason=reason)  # fmt: skip
+                                   connector=connector, account=shown, reason=reason)  # fmt: skip
                         return None
                 case Troubled(reason):
                     account = await self._look_again(questions)
@@ -343,7 +352,9 @@ def _question(kind: Kind, ask: Ask) -> Question:
     return Question(kind, ask.by, ask.value)
 
 
-def _placed(one: Shaped, accounts: Mapping[tuple[Ask, ...], Entity], products: Mapping[str, str]) -> Record | RawRecord:
+def _placed(
+    one: Shaped, accounts: Mapping[tuple[Ask, ...], Answer], products: Mapping[str, str], *, holds: bool
+) -> Record | RawRecord:
     record = one.record
     if not isinstance(record, Record):
         return record
@@ -354,6 +365,8 @@ def _placed(one: Shaped, accounts: Mapping[tuple[Ask, ...], Entity], products: M
             return replace(placed, account_external_id=external_id)
         case Entity(id=id_):
             return replace(placed, account_id=id_)
+        case "missing" if holds:
+            return replace(placed, held=tuple((ask.by, ask.value) for ask in one.account))
         case _:
             return placed
 

@@ -15,7 +15,7 @@ from syncd.expressions import Condition, Template, holds_jinja, leaves, template
 from syncd.fields import Settings
 from syncd.records import KINDS
 
-OnMissing = Literal["leave", "create"]
+OnMissing = Literal["leave", "create", "hold"]
 
 
 def _kind(source: str | None) -> str | None:

@@ -15,7 +15,7 @@ from syncd.backfill import plan
 from syncd.connector import Source
 from syncd.directory import Directory
 from syncd.errors import RecordError
-from syncd.ledger import Database, State, report
+from syncd.ledger import Database, State, holds, report
 from syncd.pull import PATIENCE, Pulled, Reading, Span, explain, read
 from syncd.records import Checkpoint
 from syncd.signals import Signal, redact_anew
@@ -44,7 +44,8 @@ async def preview(
 ) -> AsyncGenerator[Preview, None]:
     """What reading this source now would have posted, and then what is queued from before.
 
-    `ledger` None means that there is none yet. How the reading went is added up in `pulled`.
+    `ledger` None means that there is none yet. How the reading went is added up in `pulled`; what would be held for an
+    account is counted there and not given.
     """
     checkpoint = _checkpoint(source, ledger)
     spans = plan(ledger, source, span, clock()) if span.is_look_back else [span]
@@ -68,8 +69,12 @@ async def preview(
                         pulled.set_aside += reading.set_aside
                         revisit_at = reading.revisit_at or revisit_at
                         for signal in _to_post(reading.signals, ledger, notes, pulled):
-                            if notes.show(signal.external_id):
-                                yield Preview(source.name, signal.external_id, signal.body, signal.redacted)
+                            if not notes.show(signal.external_id):
+                                continue
+                            if signal.held:
+                                pulled.held[holds.words(signal.held)] += 1
+                                continue
+                            yield Preview(source.name, signal.external_id, signal.body, signal.redacted)
             except Exception as error:  # noqa: BLE001 - whatever a connector does, it is told as a run would tell it
                 pulled.error = explain(error, source)
             enough = span.limit is not None and pulled.new >= span.limit
@@ -78,9 +83,10 @@ async def preview(
             # it is read anew from where it was
             pulled.shown = pulled.new = pulled.changed = pulled.unchanged = pulled.skipped = pulled.filtered = 0
             pulled.set_aside.clear()
+            pulled.held.clear()
             notes.forget_seen()
             await sleep(max(0.0, (revisit_at - clock()).total_seconds()))
-        for queued in _queued(source, ledger):
+        for queued in _queued(source, ledger, notes, pulled):
             if notes.show(queued.external_id):
                 yield queued
 
@@ -183,14 +189,17 @@ def _to_post(signals: Sequence[Signal], ledger: Database | None, notes: _Notes, 
                 yield signal
 
 
-def _queued(source: Source, ledger: Database | None) -> Iterator[Preview]:
-    """What is queued from before, with the redaction that it would go through first."""
+def _queued(source: Source, ledger: Database | None, notes: _Notes, pulled: Pulled) -> Iterator[Preview]:
+    """What is queued from before, with the redaction that it would go through first. What is held is counted."""
     if ledger is None:
         return
     with ledger.read() as db:
         for row in report.find(db, states=[State.QUEUED], connector=source.name):
             body = report.body(db, row)
             if body is None:
+                continue
+            if (hold := holds.of_signal(db, row.id)) is not None and source.mapping.on_missing != "leave":
+                pulled.held[holds.words(hold.asks)] += notes.show(row.external_id)
                 continue
             with suppress(RecordError):
                 anew = redact_anew(row.external_id, body, source.redaction) if source.redaction else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,7 @@ class Pulled:
     shown: int = 0
     filtered: int = 0  # those of the skipped that were passed over on purpose
     backfill: Backfill | None = None
+    held: Counter[str] = field(default_factory=Counter)  # in a dry run: for which accounts how many are held
 
     @property
     def fetched(self) -> int:

@@ -54,7 +54,8 @@ class Record:
     where a person finds it in the source when there is no url («nps.csv line 17»); it is never sent. `version` is
     whatever the source changes with the record (a time of update, an etag): by it a later reading knows, without
     asking for the details again, that the ledger has the record as it is (`Window.known`). With `raw` it is posted as a
-    raw signal: these fields take the place of the text and what goes with it.
+    raw signal: these fields take the place of the text and what goes with it. `held` is set by syncd, not by a
+    connector: what an account is asked by that Zentrik does not have yet, and that it has to wait for.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Record:
     account_ids: tuple[str, ...] = ()
     account_external_id: str | None = None
     raw: Mapping[str, Json] | None = None
+    held: tuple[tuple[str, str], ...] = ()
     place: str | None = None
     version: str | None = None
 

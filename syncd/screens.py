@@ -280,6 +280,8 @@ def _next(connector: ConnectorStatus, now: datetime) -> Text:
 
 def _counts(connector: ConnectorStatus) -> Text:
     counted = [(f"{grouped(number)} {state}", _COLOURS[state]) for state, number in connector.signals.items() if number]
+    if connector.held:
+        counted.insert(1, (f"{grouped(connector.held)} held for an account", "yellow"))  # queued is the first state
     if connector.overdue:
         counted.append((f"{grouped(connector.overdue)} of them overdue", "yellow"))
     if connector.set_aside:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from syncd.connector import Source
@@ -36,6 +37,10 @@ _UNSPEAKABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """A control character, or half a character."""
 
 
+Asks: TypeAlias = tuple[tuple[str, str], ...]
+"""What an account is asked by, in turn: fields and values."""
+
+
 @dataclass(frozen=True, slots=True)
 class Signal:
     """What the ledger keeps of a record: its name at Zentrik, the bytes to post, and a few words for people.
@@ -44,7 +49,8 @@ class Signal:
     so a record that is seen again is known by them. `account` is the one the body names, `characters` the length of its
     name, text and context: what Zentrik has to read. `redacted` counts what was taken out, by kind. `content` is a
     digest of what is evidence in it (`EVIDENCE`): only where that differs has the record changed. `subjects` are those
-    the record speaks of (see `subjects`); the ledger keeps a digest of each.
+    the record speaks of (see `subjects`); the ledger keeps a digest of each. `held` is what its account is asked by,
+    where it waits until Zentrik has that.
     """
 
     external_id: str
@@ -61,6 +67,7 @@ class Signal:
     redacted: Mapping[str, int] = field(default_factory=dict, hash=False)
     content: bytes = b""
     subjects: tuple[str, ...] = ()
+    held: Asks = ()
 
 
 def compose(record: Record | RawRecord, source: Source) -> Signal:
@@ -74,7 +81,7 @@ def compose(record: Record | RawRecord, source: Source) -> Signal:
     """
     match record:
         case Record():
-            signal = _typed(record, source)
+            signal = replace(_typed(record, source), held=record.held)
         case RawRecord():
             signal = _raw(record, source)
     return replace(signal, subjects=subjects_of(record))
@@ -215,6 +222,21 @@ def redact_anew(external_id: str, body: bytes, redaction: Redaction) -> Signal |
 def named(body: bytes, external_id: str) -> bytes:
     """The body under another externalId, the rest as it is."""
     return _JSON.encode({**json.loads(body), "externalId": external_id}).encode()
+
+
+def with_account(body: bytes, field: str, id_: str, redaction: Redaction | None) -> bytes:
+    """The body with the account it is of, byte for byte as it is composed where that is known from the start.
+
+    Raises `RecordError` when the id holds what redaction takes out.
+    """
+    if redaction is not None:
+        redaction.redacted({field: id_})
+    said: dict[str, Json] = json.loads(body)
+    behind = {name: said.pop(name) for name in _BEHIND_ACCOUNT if name in said}
+    return _JSON.encode({**said, field: id_, **behind}).encode()
+
+
+_BEHIND_ACCOUNT = ("sourceLinks", "sourceExternalData")
 
 
 def content_of(body: bytes) -> bytes:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from syncd.budgets import LOW
 from syncd.config import Config
 from syncd.figures import halted
-from syncd.ledger import Backfill, Database, State, report
+from syncd.ledger import Backfill, Database, State, holds, report
 from syncd.ledger.backfills import unfinished
 from syncd.ledger.spending import Spent, spent_today
 from syncd.records import Json
@@ -24,7 +24,8 @@ class ConnectorStatus:
     `state` is ok, stopped (its last run ended in an error, or nothing of it is posted any more), running, new (it never
     ran), paused, off, or gone (no longer in the configuration). `lag` is how long its oldest record has waited to be
     accepted by Zentrik. `failures` counts its readings in a row that ended in an error, `overdue` the signals that
-    Zentrik has been processing for too long, `spent` what was posted of the day's budget, if it has one.
+    Zentrik has been processing for too long, `spent` what was posted of the day's budget, if it has one; `held` those
+    of the queued ones that wait for an account.
     """
 
     name: str
@@ -40,19 +41,20 @@ class ConnectorStatus:
     overdue: int = 0
     failures: int = 0
     spent: Spent | None = None
+    held: int = 0
 
     @property
     def budget(self) -> str | None:
         """What there is to say of its budget: that it is spent and more waits, or that it is nearly spent."""
         if self.spent is None or self.spent.share < LOW:
             return None
-        waiting = self.signals[State.QUEUED]
+        waiting = self.signals[State.QUEUED] - self.held
         return over_budget(self.name, self.spent, waiting) if self.waits else near_budget(self.name, self.spent)
 
     @property
     def waits(self) -> bool:
         """Whether something waits for the next day, because the budget of this one is spent."""
-        return self.spent is not None and self.spent.is_spent and self.signals[State.QUEUED] > 0
+        return self.spent is not None and self.spent.is_spent and self.signals[State.QUEUED] > self.held
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Status:
                     "overdue": connector.overdue,
                     "lagSeconds": None if connector.lag is None else round(connector.lag.total_seconds(), 3),
                     **({"budget": _spent_as_json(connector.spent)} if connector.spent else {}),
+                    **({"held": connector.held} if connector.held else {}),
                 }
                 for connector in self.connectors
             },
@@ -111,6 +114,7 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
     overdue: dict[str, int] = {}
     backfills: list[Backfill] = []
     spent: dict[str, Spent] = {}
+    held: dict[str, int] = {}
     if ledger is not None:
         with ledger.read() as db:
             rows = report.connector_rows(db)
@@ -121,6 +125,7 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
             overdue = report.overdue(db, now - config.zentrik.overdue_after)
             backfills = unfinished(db)
             spent = spent_today(db, config.budgets, now)
+            held = holds.counts(db)
         presence = ledger.presence()
         reading = {name for name, row in rows.items() if row.run_id is not None and presence.is_alive(row.run_id)}
     shown = []
@@ -156,6 +161,7 @@ def status(config: Config, ledger: Database | None, now: datetime) -> Status:
                 overdue=overdue.get(name, 0),
                 failures=row.failures if row else 0,
                 spent=spent.get(name),
+                held=held.get(name, 0),
             )
         )
     return Status(shown, backfills)

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from shlex import quote
 
 from syncd.ledger import Closed, State
+from syncd.ledger.holds import Hold, words
 from syncd.ledger.report import ConnectorRow, SignalRow
 from syncd.ledger.spending import Spent
 from syncd.logs import printable
 from syncd.spans import grouped
 
 _MOST = 300  # letters of somebody else's words
+_SHOWN = 5  # accounts that are waited for
 
 
 def waits_for(
-    signal: SignalRow, connector: ConnectorRow | None, closed: Closed | None, spent: Spent | None, now: datetime
+    signal: SignalRow,
+    connector: ConnectorRow | None,
+    closed: Closed | None,
+    spent: Spent | None,
+    now: datetime,
+    hold: Hold | None = None,
 ) -> str:
     """What a signal waits for, until when (in UTC), and what somebody can do about it.
 
     `connector` is the row of its connector, `closed` until when Zentrik asked not to be posted to, `spent` how much of
-    the day's budget is used up; each None where there is no such thing.
+    the day's budget is used up, `hold` the account it is held for; each None where there is no such thing.
     """
     anew = f"`syncd retry {quote(printable(signal.external_id))}`"
     why = f": {_brief(signal.last_error)}" if signal.last_error else ""
     due = signal.due_at if signal.due_at and signal.due_at > now else None
     match signal.state:
+        case State.QUEUED if hold is not None:
+            when = f"at {_at(hold.due_at, now)}" if hold.due_at > now else "as soon as syncd runs"
+            return f"Queued; held until Zentrik has an account for {_brief(words(hold.asks))}; asked again {when}."
         case State.QUEUED:
             return _queued(signal, connector, closed, spent, now)
         case State.SENDING:
@@ -59,6 +70,17 @@ def waits_for(
             return f"It was erased here on request, and Zentrik may still have it; {again} goes on with that."
         case State.FORGOTTEN:
             return "Nothing: it was erased on request, and its record stays out."
+
+
+def held_for(waiting: Mapping[str, int]) -> str:
+    """How many records wait for an account, and for which most of them do."""
+    number = sum(waiting.values())
+    most = sorted(waiting.items(), key=lambda each: (-each[1], each[0]))
+    shown = [f"{printable(asked)} ({grouped(count)})" for asked, count in most[:_SHOWN]]
+    if (more := len(most) - _SHOWN) > 0:
+        shown.append(f"and {grouped(more)} more")
+    wait = "record is held" if number == 1 else "records are held"
+    return f"{grouped(number)} {wait} until Zentrik has the account: {', '.join(shown)}"
 
 
 def over_budget(connector: str, spent: Spent, waiting: int) -> str:

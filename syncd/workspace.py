@@ -26,6 +26,11 @@ class Entity:
     id: str
     external_id: str | None = None
 
+    @property
+    def named_by(self) -> tuple[str, str]:
+        """The field of a body that names it as an account, and the id that stands there."""
+        return ("accountId", self.id) if self.external_id is None else ("accountExternalId", self.external_id)
+
 
 class Workspace:
     """What there is in a workspace besides signals. A call that a scope is missing for ends in `Blocked`."""

@@ -34,6 +34,7 @@ from tests.conftest import Clock, Listed, OnSQLite, at, record, rows, source
 
 BY_DOMAIN = {"domain": True}
 CREATING = {"domain": True, "on_missing": "create"}
+HOLDING = {"domain": True, "on_missing": "hold"}
 
 
 def without(*scopes: str) -> Faults:
@@ -163,6 +164,24 @@ class TestAccounts(OnSQLite):
         assert [one.account_external_id for one in placed] == ["crm-acme", None, None]
         assert [one.account_id for one in placed] == [None, by_domain, by_name]
         assert desk.looks == 3 + 2 + 1
+
+    async def test_only_a_missing_account_is_waited_for(self, desk: Desk) -> None:
+        """A record is held when Zentrik has said of each question that there is none; where it has several, or was not
+        to be asked, waiting would help nobody."""
+        ways = [{"external_id": "{{ record.organisation.id }}"}, HOLDING]
+        desk.account(domain="acme.test")
+        desk.account(externalId="crm-beta")
+        for _ in range(2):
+            desk.account(domain="gamma.test")
+        placed = await desk.place(of("acme"), of("beta"), of("gamma"), of("delta"), account=ways)
+        waits = (("externalId", "crm-delta"), ("domain", "delta.test"))
+        assert [one.held for one in placed] == [(), (), (), waits]
+        assert desk.creations == 0
+        [nobody] = await desk.place(record(5), account=HOLDING)
+        assert nobody.held == ()
+        desk.sandbox.faults = without("accounts:read")
+        [lacking] = await desk.place(of("epsilon"), account=ways)
+        assert lacking.held == ()
 
     async def test_of_several_accounts_none_is_taken(self, desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
         """Evidence hangs on the right account or on none; none is created beside them, and it is told once."""

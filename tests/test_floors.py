@@ -22,7 +22,7 @@ FLOORS = {
     ),
     2: ("ledger", "zentrik < mirror sweep workspace", "registry", "sandbox"),
     3: (
-        "directory < pull < backfill",
+        "directory < pull release < backfill",
         "dispatch",
         "track",
         "reconcile",

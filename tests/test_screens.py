@@ -130,6 +130,14 @@ def test_status_fits_eighty_columns() -> None:
     assert "`syncd retry`" in output
 
 
+def test_status_says_how_many_are_held_beside_the_queued() -> None:
+    """What waits for an account is told from what waits for its turn."""
+    counts = dict.fromkeys(State, 0) | {State.QUEUED: 7, State.PROCESSED: 5}
+    output = shown(screens.status(NOW, Status([connector(signals=counts, held=3)])))
+    assert output.index("7 queued") < output.index("3 held for an account") < output.index("5 processed")
+    assert "held" not in shown(screens.status(NOW, Status([connector(signals=counts)])))
+
+
 def test_status_says_which_budget_is_spent_and_which_nearly() -> None:
     """Whoever looks at the status sees why something waits, and what will wait soon."""
     midnight = NOW + timedelta(hours=15)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from syncd.config import Config, ConnectorSettings
 from syncd.connector import Source
 from syncd.fates import Accepted, Refused
-from syncd.ledger import Answer, Database, Ledger, State
+from syncd.ledger import Answer, Database, Ledger, State, spending
 from syncd.records import SetAside
 from syncd.signals import compose
 from syncd.status import ConnectorStatus, status
@@ -239,6 +240,21 @@ class TestJson:
             },
             "signals": counted | {"queued": 4},
         }
+
+    async def test_what_is_held_is_told_where_something_is(self, ledger: Ledger, run: int, clock: Clock) -> None:
+        """Whoever wonders why so much is queued sees how much of it waits for an account, and that no budget is to
+        blame; other connectors look as ever."""
+        settings = config(reviews={"budget": {"signals": 1}}, tickets={})
+        await ledger.start_pull(origin("reviews"), run, clock())
+        page = [compose(record(number), origin("reviews")) for number in range(4)]
+        held = [replace(signal, held=(("domain", "acme.test"),)) for signal in page[1:]]
+        await ledger.record_page(origin("reviews"), [page[0], *held], [], {}, run, clock())
+        await ledger.exchange([], 10, run, clock(), budgets=settings.budgets)
+        shown = status(settings, ledger.database, clock())
+        printed = json.loads(json.dumps(shown.as_json()))["connectors"]
+        assert (printed["reviews"]["held"], "held" in printed["tickets"]) == (3, False)
+        assert not shown.connectors[0].waits
+        assert await ledger.ask(spending.waits, settings.budgets, clock()) == {}
 
     async def test_a_budget_is_told_where_there_is_one(self, ledger: Ledger, run: int, clock: Clock) -> None:
         """Monitoring sees how much of a day is spent, and until when; connectors without a budget look as ever."""

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from syncd.budgets import Budget
 from syncd.ledger import Closed, State
+from syncd.ledger.holds import Hold
 from syncd.ledger.report import ConnectorRow, SignalRow
 from syncd.ledger.spending import Spent
-from syncd.waiting import near_budget, over_budget, waits_for
+from syncd.waiting import held_for, near_budget, over_budget, waits_for
 
 NOW = datetime(2026, 11, 2, 14, 0, tzinfo=UTC)
 SOON = NOW + timedelta(minutes=5)
@@ -140,6 +141,25 @@ class TestQueued:
     ) -> None:
         """Of several reasons to wait the sentence names the one that is over last, and none that is over."""
         assert words in waits_for(row(State.QUEUED, NOW), connector, closed, spent, NOW)
+
+
+class TestHeld:
+    @pytest.mark.parametrize(("due", "when"), [(SOON, "at 14:05 UTC"), (NOW, "as soon as syncd runs")])
+    def test_it_says_which_account_is_missing(self, due: datetime, when: str) -> None:
+        """Whoever asks after a held signal reads which account Zentrik lacks, and when it is asked again."""
+        hold = Hold(1, "survey", (("externalId", "crm-1"), ("domain", "acme.com")), due)
+        assert waits_for(row(State.QUEUED), CONNECTOR, None, None, NOW, hold) == (
+            f"Queued; held until Zentrik has an account for externalId crm-1 or domain acme.com; asked again {when}."
+        )
+
+    def test_of_many_accounts_the_most_wanted_are_named(self) -> None:
+        """A dry run says which account to create first, on one line however many there are."""
+        assert held_for({"domain a.test": 1}) == "1 record is held until Zentrik has the account: domain a.test (1)"
+        many = {f"domain a{number}.test": number for number in range(1, 8)}
+        assert held_for(many) == (
+            "28 records are held until Zentrik has the account: domain a7.test (7), domain a6.test (6), "
+            "domain a5.test (5), domain a4.test (4), domain a3.test (3), and 2 more"
+        )
 
 
 class TestBudget:

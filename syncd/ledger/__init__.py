@@ -3,9 +3,9 @@
 `tables` names the states, `database` opens and migrates, `presence` shows which runs are alive. `ledger` is every
 write; what it does stands in `pages` (reading), `backfills` (reading the past), `posts` (posting), `tempo` (how fast),
 `spending` (how much), `outcomes` (following), `revisions` (edits and deletions at the source), `matching` (comparing
-with Zentrik), `unsent` (redacting what waits) and `events` (the history); what these share of SQL is `statements`.
-`copy` moves a ledger to another database. `report` is every read for people; `tracing` leads from a signal to its
-source and back, `worth` weighs the sources.
+with Zentrik), `holds` (waiting for an account), `unsent` (redacting what waits) and `events` (the history); what these
+share of SQL is `statements`. `copy` moves a ledger to another database. `report` is every read for people; `tracing`
+leads from a signal to its source and back, `worth` weighs the sources.
 """
 
 from syncd.ledger.backfills import Backfill, Slice

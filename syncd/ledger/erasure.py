@@ -14,6 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from syncd.ledger import holds
 from syncd.ledger import subjects as noted
 from syncd.ledger.events import tell
 from syncd.ledger.statements import held, portions
@@ -168,6 +169,7 @@ def erase(db: sa.Connection, ids: Iterable[int], run: int, now: datetime) -> set
     for some in portions([row.id for row in chosen]):
         db.execute(sa.delete(bodies).where(bodies.c.signal_id.in_(some)))
         db.execute(sa.delete(revisions).where(revisions.c.signal_id.in_(some)))
+        holds.drop(db, some)
         db.execute(sa.update(events).where(events.c.signal_id.in_(some)).values(detail=None))
     tell(db, [(row.id, now, State.FORGOTTEN, None) for row in chosen])
     _seal(db, [row.id for row in chosen if row.public_id is None])

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from syncd.budgets import Budget
 from syncd.connector import Source
 from syncd.errors import LedgerError, RateLimited, SourceError
-from syncd.ledger import backfills, outcomes, pages, posts, retention, revisions, tempo, tracing
+from syncd.ledger import backfills, holds, outcomes, pages, posts, retention, revisions, tempo, tracing
 from syncd.ledger.backfills import Backfill, Cut, Slice
 from syncd.ledger.database import Database
 from syncd.ledger.events import tell
@@ -159,6 +159,7 @@ class Ledger:
             return None
         waits = signals.c.state.in_([State.QUEUED, State.UNKNOWN, State.PROCESSING, State.FAILED])
         db.execute(sa.update(signals).where(waits, signals.c.due_at > now).values(due_at=now))
+        holds.hasten(db, now)
         late = now + absent_after
         db.execute(sa.update(signals).where(signals.c.absent_from > late).values(absent_from=late))
         lease = now + self.leases.post

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from syncd.connector import Source
-from syncd.ledger import erasure, subjects
+from syncd.ledger import erasure, holds, subjects
 from syncd.ledger.events import Told, tell
 from syncd.ledger.statements import held, insert, portions
 from syncd.ledger.tables import Lane, State, bodies, remembered, revisions, set_aside, signals
@@ -65,6 +65,7 @@ def store(
     tally["new"] += queued
     tally["unchanged"] += len(fresh) - queued
     renamed: list[dict[str, Any]] = []
+    waiting = {}
     edited: list[tuple[int, Signal]] = []
     returning = _returning(db, differing)
     for external_id, row in known.items():
@@ -80,6 +81,8 @@ def store(
                 renamed.append({"signal": row.id, "now": signal.version})
             if row.content is None and row.source_content is None:
                 _learn(db, row, signal)
+            if signal.held and row.state == State.QUEUED:
+                waiting[row.id] = signal.held
         elif _says_as(row, signal):
             tally["unchanged"] += 1
             _take_newest(db, source, row, signal, run, now)
@@ -91,6 +94,7 @@ def store(
                 edited.append((row.id, signal))
     if renamed:
         db.execute(_RENAME, sorted(renamed, key=itemgetter("signal")))
+    holds.renew(db, waiting, now)
     return PageTally(tally["new"], tally["changed"], tally["unchanged"], edited)
 
 
@@ -236,7 +240,7 @@ def _queue(
                 "connector": source.name,
                 "state": State.QUEUED,
                 "first_seen_at": now,
-                "due_at": now,
+                "due_at": None if signal.held else now,
                 "attempts": 0,
                 "failures": 0,
                 "looks": 0,
@@ -254,6 +258,8 @@ def _queue(
         db.execute(sa.insert(bodies), [{"signal_id": row.id, "body": body[row.external_id]} for row in sorted(rows)])
         named = {signal.external_id: signal.subjects for signal in fresh}
         subjects.note(db, {row.id: named[row.external_id] for row in rows})
+        waits = {signal.external_id: signal.held for signal in fresh if signal.held}
+        holds.place(db, {row.id: waits[row.external_id] for row in rows if row.external_id in waits}, now)
     return len(rows)
 
 
@@ -269,6 +275,7 @@ def _take_newest(db: sa.Connection, source: Source, row: sa.Row[Any], signal: Si
         words = {**_words(signal), "source_fingerprint": None, "source_content": None}
         db.execute(sa.update(signals).where(signals.c.id == row.id).values(words))
         db.execute(sa.update(bodies).where(bodies.c.signal_id == row.id).values(body=signal.body))
+        holds.follow(db, row.id, signal.held, now)
     else:
         _note_change(db, source, row, signal, run, now, tells=row.state == State.REJECTED)
 
@@ -289,6 +296,7 @@ def _note_change(
             .on_conflict_do_update(index_elements=[bodies.c.signal_id], set_={"body": signal.body})
         )
         tell(db, [(row.id, now, "changed", "the record changed at its source; the new one is queued")])
+        holds.follow(db, row.id, signal.held, now)
         return
     back = signal.fingerprint == row.fingerprint
     db.execute(

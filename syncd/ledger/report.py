@@ -295,13 +295,15 @@ def overdue(db: sa.Connection, since: datetime) -> dict[str, int]:
 
 
 def waiting_since(db: sa.Connection) -> dict[str, datetime]:
-    """By connector, since when its oldest signal has waited to be accepted by Zentrik."""
+    """By connector, since when its oldest signal has waited to be accepted by Zentrik, those apart that are held for an
+    account."""
     since: dict[str, datetime] = {}
     for name in _names(db):
         for state in (State.QUEUED, State.SENDING, State.UNKNOWN):
+            waits = [signals.c.due_at.is_not(None)] if state == State.QUEUED else []
             oldest = db.scalar(
                 sa.select(signals.c.first_seen_at)
-                .where(signals.c.connector == name, signals.c.state == state)
+                .where(signals.c.connector == name, signals.c.state == state, *waits)
                 .order_by(signals.c.id)  # they are numbered as they are seen: the first of an index
                 .limit(1)
             )

@@ -271,12 +271,15 @@ def _first_of(number: int) -> sa.Select[Any]:
     return sa.select(found).order_by(found.c.due_at, found.c.id).limit(most)
 
 
+_IS_TO_BE_POSTED = (IS_QUEUED, signals.c.due_at.is_not(None))  # the others wait for an account
+
+
 def _has_queued(db: sa.Connection, connector: str) -> bool:
-    return bool(db.scalar(sa.select(sa.exists().where(signals.c.connector == connector, IS_QUEUED))))
+    return bool(db.scalar(sa.select(sa.exists().where(signals.c.connector == connector, *_IS_TO_BE_POSTED))))
 
 
 def _waiting(db: sa.Connection, connector: str) -> int:
-    return db.scalar(sa.select(sa.func.count()).where(signals.c.connector == connector, IS_QUEUED)) or 0
+    return db.scalar(sa.select(sa.func.count()).where(signals.c.connector == connector, *_IS_TO_BE_POSTED)) or 0
 
 
 def _less(column: sa.Column[int], by: int) -> sa.Case[int]:

@@ -344,6 +344,15 @@ lookups = sa.Table(
 )
 """What Zentrik said of the accounts and products that records named, so that it is not asked again for each."""
 
+holds = sa.Table(
+    "holds",
+    metadata,
+    sa.Column("signal_id", sa.ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("asks", JsonText, nullable=False),  # fields and values, in turn
+    sa.Column("due_at", Instant, nullable=False, index=True),  # when Zentrik is asked again
+)
+"""What queued signals without a `due_at` wait for: an account that Zentrik does not have yet."""
+
 runs = sa.Table(
     "runs",
     metadata,

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from syncd.app import House
-from syncd.ledger import State, report, tracing
+from syncd.ledger import State, holds, report, tracing
 from syncd.logs import printable, redact
 from syncd.spans import ago, grouped, span
 from syncd.status import ConnectorStatus, Status, status
@@ -174,7 +174,7 @@ class Pages:
             "signal.html",
             row=row,
             history=history,
-            waits=waits_for(row, *standing, now),
+            waits=waits_for(row, *standing, now, await self._ask(holds.of_signal, row.id)),
             can_retry=can_retry,
             zentrik=f"{parts.scheme}://{parts.netloc}/",
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,45 @@ def test_a_key_without_scopes_is_told_of_and_posts_all_the_same(operator: Operat
     assert json.loads(done.stdout)["signals"]["processed"] == 4
     assert done.stderr.count("accounts and products are left out") == 2
     assert len(sandbox.accounts) == 0
+
+
+def test_records_wait_until_their_account_is_there(operator: Operator, sandbox: Sandbox) -> None:
+    """Evidence of a customer whom sales enters later hangs on that customer, and nothing else waits for it."""
+    config = operator.folder / "config.yaml"
+    config.write_text(config.read_text().replace("on_missing: create", "on_missing: hold"), encoding="utf-8")
+    sandbox.accounts.create({"name": "Beta", "domain": "beta.test", "externalId": "crm-beta"})
+    shown = operator.syncd("run-once", "--dry-run")
+    assert "2 records are held until Zentrik has the account: domain acme.test (2)" in " ".join(shown.stdout.split())
+    assert "Dark mode" not in shown.stdout
+
+    first = operator.syncd("run-once", "--json")
+    assert first.returncode == 1, first.stderr
+    figures = json.loads(first.stdout)["signals"]
+    assert (figures["processed"], figures["queued"]) == (2, 2)
+    assert of(sandbox).keys() == {"3", "4"}
+    assert operator.connector("survey")["held"] == 2
+    assert "2 held for an account" in " ".join(operator.syncd("status").stdout.split())
+    told = json.loads(operator.syncd("show", "csv:survey:1", "--json").stdout)
+    assert told["waitsFor"].startswith(
+        "Queued; held until Zentrik has an account for domain acme.test; asked again at "
+    )
+    again = operator.syncd("run-once", "--dry-run")
+    assert "2 records are held" in " ".join(again.stdout.split())
+
+    sandbox.accounts.create({"name": "Acme", "domain": "acme.test", "externalId": "crm-acme"})
+    an_hour_later(operator)
+    assert operator.run_once()["signals"]["processed"] == 2
+    assert {of(sandbox)[name]["accountExternalId"] for name in ("1", "2")} == {"crm-acme"}
+    assert len(of(sandbox)) == 4
+    assert "held" not in operator.connector("survey")
+
+
+def an_hour_later(operator: Operator) -> None:
+    """What was asked for was asked for an hour earlier."""
+    with closing(sqlite3.connect(operator.folder / "syncd.db")) as db, db:
+        hour = 3600 * 10**6
+        db.execute("UPDATE holds SET due_at = due_at - ?", [hour])
+        db.execute("UPDATE lookups SET looked_at = looked_at - ?", [hour])
 
 
 def test_a_template_that_cannot_work_is_found_before_anything_runs(operator: Operator) -> None:

@@ -112,6 +112,12 @@ def upgrade() -> None:
         sa.Column("looked_at", sa.BigInteger, nullable=False),
     )
     op.create_table(
+        "holds",
+        sa.Column("signal_id", _Id, sa.ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("asks", sa.Text, nullable=False),
+        sa.Column("due_at", sa.BigInteger, nullable=False, index=True),
+    )
+    op.create_table(
         "subjects",
         sa.Column("digest", sa.LargeBinary, primary_key=True),
         sa.Column("signal_id", _Id, sa.ForeignKey("signals.id", ondelete="CASCADE"), primary_key=True),
