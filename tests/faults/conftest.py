@@ -168,6 +168,16 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path, record_property: Calla
     return Stage(tmp_path, "PostgreSQL", new_database, record_property)
 
 
+def on_both(kinds: Collection[str]) -> list[Any]:
+    """Parameters for `stage` and the kind of a crash point. What is killed between two commits leaves either database
+    alike, so on PostgreSQL those are of the long part."""
+    marks = {"commit": ()}
+    return [
+        *(("sqlite", kind) for kind in kinds),
+        *(pytest.param("postgresql", kind, marks=marks.get(kind, pytest.mark.long)) for kind in kinds),
+    ]
+
+
 class OnSQLite:
     """For faults that do not reach the ledger: they are tried on one database."""
 

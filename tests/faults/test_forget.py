@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 
 from syncd.ledger import State, report
-from tests.faults.conftest import Stage
+from tests.faults.conftest import Stage, on_both
 from tests.faults.test_crash_points import every_point
 from tests.stories.conftest import quick_sandbox
 
@@ -20,7 +20,7 @@ FEWEST = {"commit": 5, "send-before": 4, "send-after": 4}
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", FEWEST)
+@pytest.mark.parametrize(("stage", "kind"), on_both(FEWEST), indirect=["stage"])
 def test_an_order_that_was_cut_off_is_carried_out_by_the_next(stage: Stage, kind: str) -> None:
     """A machine that loses power while somebody is forgotten forgets them all the same, and nobody else."""
 

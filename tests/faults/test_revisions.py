@@ -9,7 +9,7 @@ import pytest
 
 from syncd.ledger import State, report, revisions
 from syncd.sandbox import Sandbox
-from tests.faults.conftest import Operator, Stage
+from tests.faults.conftest import Operator, Stage, on_both
 from tests.faults.test_crash_points import every_point, is_cut_off
 from tests.stories.conftest import quick_sandbox
 
@@ -48,7 +48,7 @@ def ends_with(operator: Operator, sandbox: Sandbox, text: str, point: str) -> No
 
 
 @pytest.mark.timeout(900)  # three runs to each point
-@pytest.mark.parametrize("kind", FEWEST)
+@pytest.mark.parametrize(("stage", "kind"), on_both(FEWEST), indirect=["stage"])
 def test_wherever_it_ends_one_signal_with_the_new_text_is_left(stage: Stage, kind: str) -> None:
     """Evidence is never absent and never doubled for good, whatever point of a replacement is the last."""
 
