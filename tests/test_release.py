@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from syncd.connector import Organisation, Record, Source
 from syncd.directory import MISSING_LASTS, TRIES, Directory, Kept
 from syncd.fates import Accepted
-from syncd.ledger import Answer, Ledger, State, erasure, holds, report, subjects
+from syncd.ledger import Answer, Ledger, State, erasure, holds, report, subjects, tables
 from syncd.mapping import Mapping
 from syncd.pull import Pulled, pull
 from syncd.redaction import Redaction
@@ -301,7 +301,7 @@ class TestTheRecordMovesOn:
         await desk.read(of("acme"))
         [row] = await rows(desk.ledger)
         await desk.ledger.change(erasure.erase, [row.id], desk.run, desk.clock())
-        assert await desk.ledger.ask(lambda db: db.scalar(holds.holds.select())) is None
+        assert await desk.ledger.ask(lambda db: db.scalar(tables.holds.select())) is None
         await desk.release()
         assert await desk.bodies() == []
 

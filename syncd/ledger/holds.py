@@ -55,10 +55,9 @@ def words(asks: Asks) -> str:
 
 def place(db: sa.Connection, whose: Mapping[int, Asks], now: datetime) -> None:
     """Let queued signals wait. One that waits for the same already is asked for when it was to be."""
-    fresh = {id_: asks for id_, asks in whose.items() if asks} if whose else {}
-    known = _asks(db, fresh)
-    differing = {id_: asks for id_, asks in fresh.items() if known.get(id_) != asks}
-    for some in portions(sorted(fresh)):
+    known = _asks(db, whose)
+    differing = {id_: asks for id_, asks in whose.items() if known.get(id_) != asks}
+    for some in portions(sorted(whose)):
         db.execute(sa.update(signals).where(signals.c.id.in_(some), IS_QUEUED).values(due_at=None))
     if differing:
         due_at = now + ASKED_AGAIN
