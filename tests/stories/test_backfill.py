@@ -97,8 +97,8 @@ def test_ctrl_c_says_how_to_go_on(operator: Operator, sandbox: Sandbox) -> None:
 
 def test_two_backfills_and_a_daemon_at_once(operator: Operator, sandbox: Sandbox) -> None:
     """Three processes read the same folder, two of them the past: each record arrives once, and none is missing."""
-    operator.drop("past.csv", rows(0, 400))
-    operator.drop("later.csv", rows(1000, 300, month=8))
+    operator.drop("past.csv", rows(0, 160))
+    operator.drop("later.csv", rows(1000, 90, month=8))
     with operator.started("run") as daemon:
         backfills = [
             subprocess.Popen(
@@ -114,12 +114,12 @@ def test_two_backfills_and_a_daemon_at_once(operator: Operator, sandbox: Sandbox
         for each in backfills:
             out, err = each.communicate(timeout=60)
             assert each.returncode in (0, 1), out + err
-        until(lambda: len(sandbox.books) == 700, daemon)
+        until(lambda: len(sandbox.books) == 250, daemon)
         until(lambda: {row["state"] for row in operator.signals()} == {"processed"}, daemon)
         daemon.terminate()
         daemon.wait(timeout=30)
     arrived = ids(sandbox)
-    assert (len(arrived), len(set(arrived))) == (700, 700)
+    assert (len(arrived), len(set(arrived))) == (250, 250)
 
 
 def test_the_dry_run_shows_the_very_bodies_that_arrive(operator: Operator, sandbox: Sandbox) -> None:
