@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 
 from syncd.connector import Checkpoint, Connector, Page, Record, Source, Window
 from syncd.ledger import Database, Ledger, report
@@ -22,6 +23,9 @@ from syncd.signals import Signal, compose
 from syncd.zentrik import Zentrik
 
 _numbers = count()
+
+settings.register_profile("daily", settings(), max_examples=50)
+settings.load_profile("daily")  # `--hypothesis-profile=default` tries twice as many
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -128,6 +132,12 @@ def empty_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[st
 def ledger_url(request: pytest.FixtureRequest, empty_ledger: Callable[[str, str], str]) -> str:
     """The address of an empty ledger: every test that asks for it runs on both databases."""
     return empty_ledger(request.param, "ledger.db")
+
+
+MOSTLY_ON_SQLITE = pytest.mark.parametrize(
+    "ledger_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True
+)
+"""For long stories whose every step is tried on both databases elsewhere: the long part tells them on both."""
 
 
 class OnSQLite:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from syncd.sandbox import Sandbox
+from tests.conftest import MOSTLY_ON_SQLITE
 from tests.stories.conftest import CONFIG, Operator, moved_in
 
 ROWS = (
@@ -33,6 +34,7 @@ def forget(operator: Operator, *arguments: str, code: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
+@MOSTLY_ON_SQLITE
 def test_a_person_is_forgotten_and_stays_so(operator: Operator, sandbox: Sandbox) -> None:
     """Dry at first, then for good; the file that is read anew, an audit and a rebuild bring nothing of it back."""
     operator.drop("october.csv", ROWS)

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from syncd.sandbox import Sandbox
+from tests.conftest import MOSTLY_ON_SQLITE
 from tests.stories.conftest import CONFIG, Operator, moved_in
 
 ROWS = "id,comment\n1,The export takes too long.\n2,Dark mode please.\n3,Onboarding was easy.\n"
@@ -52,6 +53,7 @@ def printed(operator: Operator, *arguments: str, code: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
+@MOSTLY_ON_SQLITE
 def test_after_a_rebuild_the_next_run_posts_only_what_is_new(
     operator: Operator, sandbox: Sandbox, ledger_url: str
 ) -> None:
@@ -80,6 +82,7 @@ def test_after_a_rebuild_the_next_run_posts_only_what_is_new(
     assert printed(operator, "audit")["counts"] == {"missing": 0, "unknown_here": 0, "doubled": 0, "changed": 0}
 
 
+@MOSTLY_ON_SQLITE
 def test_a_run_that_came_before_the_rebuild_is_made_good(operator: Operator, sandbox: Sandbox, ledger_url: str) -> None:
     """Even when the loss was noticed late, the rebuild enters what is there, and the audit clears the doubled away."""
     operator.drop("october.csv", ROWS)

@@ -26,6 +26,7 @@ from syncd import logs
 from syncd.fates import Unknown
 from syncd.sandbox import Sandbox
 from syncd.zentrik import verdict
+from tests.conftest import MOSTLY_ON_SQLITE
 from tests.stories.conftest import Operator
 from tests.stories.test_daemon import until
 
@@ -267,6 +268,7 @@ def _plain(value: object) -> object:
     return bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | memoryview) else value
 
 
+@MOSTLY_ON_SQLITE
 @pytest.mark.timeout(300)
 def test_no_secret_gets_out_whatever_goes_wrong(tmp_path: Path, parrot: Parrot, ledger_url: str) -> None:
     """Screens, logs, scripts and the ledger can be shown to anybody: no key, token or password is in them."""
