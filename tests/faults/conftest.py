@@ -169,12 +169,11 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path, record_property: Calla
 
 
 def on_both(kinds: Collection[str]) -> list[Any]:
-    """Parameters for `stage` and the kind of a crash point. What is killed between two commits leaves either database
-    alike, so on PostgreSQL those are of the long part."""
-    marks = {"commit": ()}
+    """Parameters for `stage` and the kind of a crash point. What one transaction does is tried on both databases
+    elsewhere, so on PostgreSQL these are of the long part."""
     return [
         *(("sqlite", kind) for kind in kinds),
-        *(pytest.param("postgresql", kind, marks=marks.get(kind, pytest.mark.long)) for kind in kinds),
+        *(pytest.param("postgresql", kind, marks=pytest.mark.long) for kind in kinds),
     ]
 
 
